@@ -1,0 +1,126 @@
+"""libsndfile as a reader of streams: quiet, forward only, and asked what it noticed."""
+
+import ctypes
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import soundfile
+
+from afp.fingerprint import F32
+
+LibsndfileError = soundfile.LibsndfileError
+
+_UNKNOWN_FRAMES = (1 << 63) - 1  # SF_COUNT_MAX: a stream whose header says nothing
+_UNREAD_BYTES = 4096  # more than the tags that end most files
+
+# libsndfile's log about a chunk of samples: "data : 3528000 (should be 2116782)".
+_LOGGED_SIZE = re.compile(
+    r"^\s*(?:data|SSND|riff|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+
+
+class Stream(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read once, from its start.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of a file or pipe; it stays open when the stream is closed.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        with _silence():
+            super().__init__(descriptor, closefd=False)
+
+    def seekable(self) -> bool:
+        """Say no: soundfile would else seek after each block, which fails in streamed FLAC."""
+        return False
+
+    def read_into(self, buffer: F32) -> int:
+        """Fill ``buffer`` (n, channels) and return how many frames it got; 0 at the end.
+
+        Raises
+        ------
+        LibsndfileError
+            When decoding fails; `tell` then says how many frames were decoded so far.
+        """
+        with _silence():
+            return int(self.buffer_read_into(buffer, "float32"))
+
+    def claimed_frames(self, descriptor: int) -> int | None:
+        """Return the file's length as far as its header can be believed, in frames."""
+        if self.frames == _UNKNOWN_FRAMES:
+            return None
+        if self.format == "MP3" and not _has_xing_header(descriptor):
+            return None  # libsndfile's figure is a guess from the size of the first packet
+        return int(self.frames)
+
+    def stopped_early(self, descriptor: int) -> bool:
+        """Tell, at the end, whether the file goes on where libsndfile sees no more.
+
+        That is so in chained Ogg streams and in MP3 of variable bit rate without a Xing header.
+        """
+        if self.format == "OGG" or (self.format == "MP3" and not _has_xing_header(descriptor)):
+            unread = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
+            return unread > _UNREAD_BYTES
+        return False
+
+    def cut_short(self) -> str | None:
+        """Return what libsndfile noticed of a file whose end is missing, None of a whole one."""
+        log = self.extra_info
+        if "Last page lacks an end-of-stream bit" in log:
+            return "the Ogg stream has no end"
+        for said, found in _LOGGED_SIZE.findall(log):
+            if int(said) > int(found) and not _is_placeholder(int(said)):
+                return f"{int(said) - int(found)} of {said} bytes of samples are missing"
+        return None
+
+
+def _is_placeholder(size: int) -> bool:
+    """Tell whether a header's size was written before the size was known, as into a pipe."""
+    return 0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000
+
+
+def _has_xing_header(descriptor: int) -> bool:
+    """Tell whether an MP3 file says how many frames it has, behind its ID3v2 tag."""
+    head = os.pread(descriptor, 10, 0)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        a, b, c, d = (byte & 0x7F for byte in head[6:])
+        start = 10 + (a << 21 | b << 14 | c << 7 | d)
+    packet = os.pread(descriptor, 256, start)
+    return b"Xing" in packet or b"Info" in packet
+
+
+def _find_c_stderr() -> tuple[ctypes.c_void_p, int, int] | None:
+    """Return C's variable `stderr`, its value, and a FILE that swallows all; None without them."""
+    try:
+        libc = ctypes.CDLL(None)
+        variable = ctypes.c_void_p.in_dll(libc, "stderr")
+        libc.fopen.restype = ctypes.c_void_p
+        sink = libc.fopen(os.fsencode(os.devnull), b"w")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return (variable, variable.value, sink) if variable.value and sink else None
+
+
+_C_STDERR = _find_c_stderr()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Swallow what libmpg123 prints about damaged files; it has no switch that stops all of it.
+
+    C's `stderr` is exchanged, not the descriptor behind it: Python's own messages still appear.
+    """
+    if _C_STDERR is None:
+        yield
+        return
+    variable, value, sink = _C_STDERR
+    variable.value = sink
+    try:
+        yield
+    finally:
+        variable.value = value
