@@ -1,0 +1,84 @@
+"""The command line: one file a command, imported when it is called."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+from afp import __version__
+from afp.cli import terminal
+from afp.errors import AfpError, ExitCode, InputError
+
+COMMANDS = {
+    "index": "Add music to the store.",
+    "query": "Identify clips, or everything in a long recording.",
+    "ls": "List the tracks in the store.",
+    "stats": "Tell what the store holds and what it costs.",
+    "rm": "Remove tracks.",
+    "prune": "Remove tracks whose files are gone.",
+    "compact": "Rewrite the store in as little space as possible.",
+    "check": "Verify that the store is whole.",
+    "backends": "List the ways of fingerprinting and their parameters.",
+    "doctor": "Tell whether everything that afp needs works here.",
+    "demo": "Make a small music library, index it, and query it through noise.",
+}
+
+
+class _Commands(click.Group):
+    """Imports ``afp.cli.<command>`` when that command is called, and tells errors in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"afp.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except AfpError as error:
+            if os.environ.get("AFP_DEBUG"):
+                raise
+            terminal.error(error)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            terminal.note("afp: interrupted")
+            ctx.exit(ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            terminal.silence_stdout()
+            ctx.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            if os.environ.get("AFP_DEBUG"):
+                raise
+            terminal.error(InputError(str(error)))
+            ctx.exit(ExitCode.INPUT)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: afp demo. Then: afp index ~/Music, and afp query clip.wav.",
+)
+@click.version_option(__version__, prog_name="afp")
+def app() -> None:
+    """Name the music in a noisy clip: index a music folder once, query it in milliseconds."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="afp")
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

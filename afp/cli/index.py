@@ -1,0 +1,168 @@
+"""``afp index``."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from afp.cli import options, terminal
+from afp.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from afp.backends import Parameter
+    from afp.library.indexing import FileOutcome, IndexReport, Planned
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
+@options.store
+@click.option(
+    "-b",
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    help="Backend; may repeat.  [default: those the store has, else shazam]",
+)
+@click.option(
+    "-p",
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the backend, for a new store; may repeat. See `afp backends`.",
+)
+@options.files_from
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Worker processes.  [default: one a core]",
+)
+@click.option("--retry-failed", is_flag=True, help="Try files again that failed before.")
+@options.json
+def command(
+    paths: tuple[str, ...],
+    store_path: Path,
+    backends: tuple[str, ...],
+    parameters: tuple[str, ...],
+    files_from: str | None,
+    null: bool,
+    jobs: int | None,
+    retry_failed: bool,
+    as_json: bool,
+) -> None:
+    """Add music to the store: files, and folders with all that is in them.
+
+    Files that the store knows and that have not changed are skipped, so the same command brings
+    a store up to date. Files that cannot be decoded are named, remembered and skipped next time.
+    Ctrl-C stores what is finished; the next run goes on from there.
+
+    \b
+    Examples:
+      afp index ~/Music
+      find /nas -name '*.flac' -print0 | afp index -0 --files-from -
+
+    \b
+    Exit status: 0; 3 when some files failed (the rest is stored); 4 when the store
+    cannot be used; 130 after Ctrl-C.
+    """
+    # The workers are the parallelism; threads of a BLAS beside them only get in the way.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    from afp.cli.progress import IndexProgress
+    from afp.library.indexing import FileOutcome, index
+    from afp.library.interruption import Interruption
+
+    everything = [*paths, *options.listed_paths(files_from, null=null)]
+    if not everything and files_from is None:
+        raise UsageError("nothing to index", hint="afp index ~/Music")
+
+    interactive = terminal.is_interactive(sys.stderr)
+    with Interruption() as interruption, IndexProgress(shown=interactive) as progress:
+
+        def observe(event: "Planned | FileOutcome") -> None:
+            progress.update(event)
+            if not isinstance(event, FileOutcome):
+                return
+            if as_json:
+                terminal.json_line(_as_json(event))
+            if not interactive:
+                _tell_trouble(event)
+
+        report = index(
+            store_path,
+            everything,
+            backends=backends,
+            parameters=dict(_parsed(parameter) for parameter in parameters),
+            n_workers=jobs,
+            retry_failed=retry_failed,
+            observer=observe,
+            interruption=interruption,
+        )
+    if interactive:
+        for outcome in [*report.partial, *report.failures]:
+            _tell_trouble(outcome)
+    _tell(report, store_path)
+    if report.interrupted:
+        raise SystemExit(128 + report.interrupted)
+    if report.failures:
+        raise SystemExit(ExitCode.INPUT)
+
+
+def _parsed(parameter: str) -> "tuple[str, Parameter]":
+    name, equals, text = parameter.partition("=")
+    if not equals:
+        raise UsageError(f"-p {parameter}: not NAME=VALUE", hint="afp backends lists the names")
+    if text in ("true", "false"):
+        return name, text == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(text)
+        except ValueError:
+            pass
+    return name, text
+
+
+def _as_json(outcome: "FileOutcome") -> terminal.JsonObject:
+    track = outcome.track
+    return {
+        "path": outcome.file.path,
+        "status": outcome.status.value,
+        "id": track and track.id,
+        "seconds": track and track.duration_seconds,
+        "partial": track and track.partial,
+        "error": outcome.error,
+    }
+
+
+def _tell_trouble(outcome: "FileOutcome") -> None:
+    from afp.library.indexing import Status
+
+    if outcome.status is Status.FAILED:
+        terminal.warn(f"failed: {outcome.file.path}: {outcome.error}")
+    elif outcome.track is not None and outcome.track.partial:
+        terminal.warn(f"only in part: {outcome.file.path}: {outcome.track.partial}")
+
+
+def _tell(report: "IndexReport", store_path: Path) -> None:
+    counts = [f"{n:,} {status}" for status, n in report.counts.items() if n]
+    text = ", ".join(counts) or "no audio files found"
+    if report.audio_seconds:
+        speed = report.audio_seconds / report.wall_seconds
+        text += (
+            f"; {terminal.duration(report.audio_seconds)} of audio"
+            f" in {terminal.duration(report.wall_seconds)} ({speed:,.0f} × realtime)"
+        )
+    terminal.note(f"{text}; store: {store_path}")
+    if report.failed_before:
+        files = terminal.count(report.failed_before, "skipped file")
+        terminal.note(f"{files} failed before (afp ls --failed); try again with --retry-failed")
+    if report.interrupted:
+        terminal.note(
+            f"interrupted with {terminal.count(report.n_left, 'file')} to go; "
+            "the same command goes on from here"
+        )

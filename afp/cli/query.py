@@ -1,0 +1,192 @@
+"""``afp query``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from afp.cli import options, terminal
+from afp.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from afp.fingerprint import Match, Track
+    from afp.library.querying import QueryResult
+
+
+@click.command()
+@click.argument(
+    "clips", nargs=-1, type=click.Path(allow_dash=True, path_type=str), metavar="CLIP..."
+)
+@options.store
+@options.backend
+@options.files_from
+@click.option(
+    "--all",
+    "timeline",
+    is_flag=True,
+    help="List every match in a long recording, in order of time.",
+)
+@click.option(
+    "-n",
+    "limit",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Most tracks to print for a clip; with --all, for each stretch of it.",
+)
+@click.option(
+    "--max-p",
+    type=click.FloatRange(0, 1),
+    help="Largest probability that a match is false.  [default: 0.001]",
+)
+@options.json
+def command(
+    clips: tuple[str, ...],
+    store_path: Path,
+    backend: str | None,
+    files_from: str | None,
+    null: bool,
+    timeline: bool,
+    limit: int,
+    max_p: float | None,
+    as_json: bool,
+) -> None:
+    """Identify clips: which track, and where in it. "-" reads audio from standard input.
+
+    Prints a table to a terminal; elsewhere lines of tab-separated fields: query, track path,
+    query start and end, track start and end (in seconds), score, p_false, backend. p_false is
+    the probability that a clip of something that is not in the store would score this high.
+
+    \b
+    Examples:
+      afp query clip.wav
+      ffmpeg -v error -i talk.mp4 -f wav - | afp query - --json | jq .matches
+      afp query --all radio-show.mp3
+
+    \b
+    Exit status: 0 a match, 1 none, 3 a clip could not be read, 4 the store cannot be
+    used, 130 after Ctrl-C.
+    """
+    everything = [*clips, *options.listed_paths(files_from, null=null)]
+    if not everything and files_from is None:
+        raise UsageError("nothing to identify", hint="afp query clip.wav")
+    if everything.count("-") + (files_from == "-") > 1:
+        raise UsageError("standard input can be read only once")
+    from afp.library.querying import DEFAULT_MAX_P, Searcher
+
+    results = []
+    as_table = terminal.is_interactive() and not as_json
+    with Searcher.open(store_path, backend) as searcher:
+        for clip in everything:
+            result = searcher.query(
+                sys.stdin.buffer if clip == "-" else clip,
+                limit=limit,
+                max_p=DEFAULT_MAX_P if max_p is None else max_p,
+                timeline=timeline,
+            )
+            results.append(result)
+            if as_json:
+                terminal.json_line(_as_json(result))
+            elif not as_table:
+                _print_lines(result)
+            _tell_trouble(result, quiet=as_json or as_table)
+    if as_table:
+        _draw(results)
+    if any(result.error for result in results):
+        raise SystemExit(ExitCode.INPUT)
+    if not any(result.matches for result in results):
+        raise SystemExit(ExitCode.NO_MATCH)
+
+
+def _as_json(result: "QueryResult") -> terminal.JsonObject:
+    return {
+        "query": result.query,
+        "seconds": result.seconds,
+        "backend": result.backend,
+        "error": result.error,
+        "matches": [
+            {
+                "rank": rank,
+                "track": {
+                    "id": match.track.id,
+                    "path": match.track.path,
+                    "title": match.track.title,
+                    "artist": match.track.artist,
+                    "seconds": round(match.track.duration_seconds, 3),
+                },
+                "query_start": round(match.query_start, 4),
+                "query_end": round(match.query_end, 4),
+                "track_start": round(match.track_start, 4),
+                "track_end": round(match.track_end, 4),
+                "score": match.score,
+                "p_false": match.p_false,
+                "speed": match.speed,
+                "pitch": match.pitch,
+            }
+            for rank, match in enumerate(result.matches, 1)
+        ],
+    }
+
+
+def _print_lines(result: "QueryResult") -> None:
+    for match in result.matches:
+        times = (match.query_start, match.query_end, match.track_start, match.track_end)
+        terminal.tsv_line(
+            (
+                result.query,
+                match.track.path,
+                *(f"{seconds:.3f}" for seconds in times),
+                f"{match.score:g}",
+                f"{match.p_false:.3g}",
+                match.backend,
+            )
+        )
+
+
+def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
+    if result.error:
+        terminal.warn(result.error)
+    elif result.partial:
+        terminal.warn(f"{result.query}: only in part: {result.partial}")
+    if not (quiet or result.error or result.matches):
+        terminal.note(f"{result.query}: no match")
+
+
+def _draw(results: "Iterable[QueryResult]") -> None:
+    rows = []
+    for result in results:
+        if result.error:
+            continue
+        for match in result.matches:
+            rows.append((result.query, *_row(match)))
+        if not result.matches:
+            rows.append((result.query, "no match", "", "", "", ""))
+    if rows:
+        terminal.table(
+            ("query", "track", "in the query", "in the track", "score", "p_false"),
+            rows,
+            right="score p_false",
+        )
+
+
+def _row(match: "Match") -> tuple[str, ...]:
+    name = track_name(match.track)
+    if abs(match.speed - 1) >= 0.002:
+        name += f" (speed × {match.speed:.3f})"
+    return (
+        name,
+        f"{terminal.clock(match.query_start)} – {terminal.clock(match.query_end)}",
+        f"{terminal.clock(match.track_start)} – {terminal.clock(match.track_end)}",
+        f"{match.score:.4g}",
+        terminal.probability(match.p_false),
+    )
+
+
+def track_name(track: "Track") -> str:
+    """Name a track by its tags, else by its file."""
+    if track.title:
+        return f"{track.artist} – {track.title}" if track.artist else track.title
+    return Path(track.path).name

@@ -1,0 +1,58 @@
+"""``afp rm``."""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from afp.cli import options, terminal
+from afp.errors import UsageError
+
+if TYPE_CHECKING:
+    from afp.fingerprint import Track
+    from afp.store import Snapshot
+
+
+@click.command()
+@click.argument("which", nargs=-1, required=True, metavar="ID|PATH|CONTENT...")
+@options.store
+@options.dry_run
+def command(which: tuple[str, ...], store_path: Path, dry_run: bool) -> None:
+    """Remove tracks from the store; the audio files stay as they are.
+
+    A track is named by its id, by the path of one of its files, or by its content id.
+    Nothing is removed when one of the names is unknown.
+
+    \b
+    Examples:
+      afp rm 12
+      afp rm --dry-run ~/Music/jingle.mp3
+    """
+    from afp.store import Store
+
+    with Store.open(store_path, write=not dry_run) as store:
+        with store.snapshot() as snapshot:
+            tracks = {track.id: track for track in (_named(snapshot, name) for name in which)}
+        if not dry_run:
+            store.remove(tracks)
+    for track in tracks.values():
+        terminal.tsv_line((track.id, track.path))
+    verb = "would be removed" if dry_run else "removed"
+    terminal.note(f"{terminal.count(len(tracks), 'track')} {verb}")
+
+
+def _named(snapshot: "Snapshot", name: str) -> "Track":
+    track = None
+    if name.isdecimal():
+        track = snapshot.track(int(name))
+    if track is None and re.fullmatch("[0-9a-f]{32}", name):
+        track = snapshot.track_by_content(name)
+    if track is None:
+        track = snapshot.track_by_path(os.path.abspath(name))  # noqa: PTH100 - links stay links
+    if track is None:
+        raise UsageError(
+            f"no track has the id, path or content id {name!r}", hint="afp ls lists them"
+        )
+    return track

@@ -1,0 +1,28 @@
+"""What a program calls: index files into a store, query it, keep it in step with the files.
+
+Examples
+--------
+>>> from afp.library import Searcher, index  # doctest: +SKIP
+>>> index("music.afp", ["~/Music"])  # doctest: +SKIP
+>>> with Searcher.open("music.afp") as searcher:  # doctest: +SKIP
+...     print(searcher.query("clip.wav").matches)
+"""
+
+from afp.library.indexing import FileOutcome, IndexReport, Planned, Status, index
+from afp.library.interruption import Interruption
+from afp.library.querying import DEFAULT_MAX_P, QueryResult, Searcher
+from afp.library.upkeep import Vanished, prune
+
+__all__ = [
+    "DEFAULT_MAX_P",
+    "FileOutcome",
+    "IndexReport",
+    "Interruption",
+    "Planned",
+    "QueryResult",
+    "Searcher",
+    "Status",
+    "Vanished",
+    "index",
+    "prune",
+]

@@ -1,0 +1,94 @@
+"""Music out of nothing: songs that differ from one another and never quite repeat themselves."""
+
+import numpy as np
+
+from afp.fingerprint import F32
+
+SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10))
+
+
+def song(seed: int, *, seconds: float, sample_rate: int = 16_000) -> F32:
+    """Compose and play a song: chords, a bass, a melody and drums.
+
+    Parameters
+    ----------
+    seed : int
+        Equal seeds give equal songs.
+    seconds : float
+        Its length.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    ndarray of float32, shape (round(seconds · sample_rate),)
+        Mono, with a peak of 0.8.
+    """
+    rng = np.random.default_rng(seed)
+    n = round(seconds * sample_rate)
+    mix = np.zeros(n + 4 * sample_rate, np.float32)
+    beat = 60.0 / rng.uniform(76, 148)
+    key = rng.uniform(200.0, 400.0)  # in no tuning in particular, as old records are
+    scale = np.array(SCALES[rng.integers(len(SCALES))])
+    timbres = [rng.uniform(0.2, 1.0, 8) / np.arange(1, 9) for _ in range(3)]
+
+    def pitch(degree: int, octave: int) -> float:
+        octaves, step = divmod(degree, 7)
+        return float(key * 2.0 ** (octave + octaves + scale[step] / 12))
+
+    def play(sound: F32, at_seconds: float) -> None:
+        start = round(at_seconds * sample_rate)
+        if start < n:
+            mix[start : start + len(sound)] += sound
+
+    degree = 0
+    for bar in range(int(seconds / (4 * beat)) + 1):
+        chord = int(rng.integers(7))
+        for third in (0, 2, 4):
+            play(
+                _note(pitch(chord + third, 0), 4 * beat, timbres[0], sample_rate, 0.12),
+                4 * bar * beat,
+            )
+        for eighth in range(8):
+            at = (4 * bar + eighth / 2 + rng.normal(0, 0.01)) * beat
+            if rng.random() < 0.7:
+                degree = int(np.clip(degree + rng.integers(-3, 4), -4, 10))
+                length = beat * rng.choice([0.5, 0.5, 1.0])
+                play(_note(pitch(degree, 1), length, timbres[1], sample_rate, 0.25), at)
+            if eighth % 2 == 0 or rng.random() < 0.3:
+                play(_note(pitch(chord, -2), beat / 2, timbres[2], sample_rate, 0.35), at)
+            if rng.random() < (0.9 if eighth in (0, 4) else 0.15):
+                play(_kick(sample_rate), at)
+            if rng.random() < (0.9 if eighth in (2, 6) else 0.1):
+                play(_noise_burst(rng, 0.15, sample_rate, 0.25), at)
+            if rng.random() < 0.7:
+                play(_noise_burst(rng, 0.03, sample_rate, 0.12), at)
+    mix = mix[:n]
+    return mix * np.float32(0.8 / max(float(np.abs(mix).max(initial=0)), 1e-9))
+
+
+def _note(
+    frequency_hz: float, seconds: float, partials: np.ndarray, sample_rate: int, gain: float
+) -> F32:
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    harmonics = np.arange(1, len(partials) + 1)
+    audible = harmonics * frequency_hz < 0.45 * sample_rate
+    phases = 2 * np.pi * frequency_hz * np.outer(harmonics[audible], t)
+    wave = partials[audible] @ np.sin(phases)
+    envelope = np.minimum(t / 0.008, 1) * np.exp(-2.5 * t / seconds)
+    fade = np.minimum((seconds - t) / 0.02, 1)
+    return (gain * wave * envelope * fade).astype(np.float32)
+
+
+def _kick(sample_rate: int) -> F32:
+    t = np.arange(round(0.2 * sample_rate)) / sample_rate
+    sweep = np.sin(2 * np.pi * (50 * t + 6 * (1 - np.exp(-25 * t))))
+    return (0.7 * sweep * np.exp(-14 * t)).astype(np.float32)
+
+
+def _noise_burst(
+    rng: np.random.Generator, seconds: float, sample_rate: int, gain: float
+) -> F32:
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    noise = np.diff(rng.standard_normal(len(t) + 1))
+    return (gain * noise * np.exp(-5 * t / seconds)).astype(np.float32)
