@@ -20,7 +20,7 @@ class ContentHash:
 
     def update(self, block: F32) -> None:
         """Add ``block``, shape (n,), float32."""
-        self._hash.update(memoryview(np.ascontiguousarray(block, dtype="<f4")))
+        self._hash.update(np.ascontiguousarray(block, dtype="<f4").data)
 
     def hexdigest(self) -> str:
         """Return the identity of what was added so far: 128 bits, as 32 hexadecimal digits."""

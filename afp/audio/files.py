@@ -8,14 +8,12 @@ from pathlib import PurePath
 
 from afp.errors import InputError
 
-SUFFIXES = frozenset(
-    (
-        ".3g2 .3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .bwf .caf .dsf .dts .eac3 "
-        ".f4a .flac .flv .gsm .m2a .m4a .m4b .m4r .mka .mkv .mov .mp2 .mp3 .mp4 .mpa .mpc .mpga "
-        ".nist .oga .ogg .oma .opus .ra .rf64 .rm .shn .snd .spx .tak .tta .voc .w64 .wav .wave "
-        ".weba .webm .wma .wv"
-    ).split()  # noqa: SIM905
+_EXTENSIONS = (
+    "3g2 3gp aac ac3 aif aifc aiff amr ape asf au avi bwf caf dsf dts eac3 f4a flac flv gsm m2a "
+    "m4a m4b m4r mka mkv mov mp2 mp3 mp4 mpa mpc mpga nist oga ogg oma opus ra rf64 rm shn snd "
+    "spx tak tta voc w64 wav wave weba webm wma wv"
 )
+SUFFIXES = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
 
 
 @dataclass(frozen=True, slots=True)

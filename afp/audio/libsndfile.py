@@ -60,9 +60,11 @@ class Stream(soundfile.SoundFile):  # type: ignore[misc]
     def stopped_early(self, descriptor: int) -> bool:
         """Tell, at the end, whether the file goes on where libsndfile sees no more.
 
-        That is so in chained Ogg streams and in MP3 of variable bit rate without a Xing header.
+        That is so in chained Ogg streams, in MP3 of variable bit rate without a Xing header, and
+        in what a recorder did not live to write the length of.
         """
-        if self.format == "OGG" or (self.format == "MP3" and not _has_xing_header(descriptor)):
+        guessed = self.format == "MP3" and not _has_xing_header(descriptor)
+        if self.format == "OGG" or guessed or self.frames == 0:
             unread = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
             return unread > _UNREAD_BYTES
         return False
