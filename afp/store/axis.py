@@ -1,0 +1,68 @@
+"""Time axes: the tracks of a segment laid end to end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afp.fingerprint import U32
+from afp.index import GAP_FRAMES, TimeAxis
+
+MAX_POSITION = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """What a segment stores of its time axis.
+
+    Attributes
+    ----------
+    track_ids : ndarray of int64, shape (t,)
+        The tracks, in the order of their bases.
+    bases : ndarray of uint32, shape (t,)
+        Position of each track's first frame; a gap of `GAP_FRAMES` before each.
+    n_frames : ndarray of uint32, shape (t,)
+        Lengths in hops.
+    counts : ndarray of uint32, shape (t,)
+        Postings of each track.
+    """
+
+    track_ids: npt.NDArray[np.int64]
+    bases: U32
+    n_frames: U32
+    counts: U32
+
+    @classmethod
+    def lay(
+        cls, track_ids: Sequence[int], n_frames: Sequence[int], counts: Sequence[int]
+    ) -> "Axis":
+        """Lay tracks end to end, from `GAP_FRAMES` on."""
+        lengths = np.asarray(n_frames, np.int64)
+        ends = np.cumsum(lengths + GAP_FRAMES) if len(lengths) else np.zeros(0, np.int64)
+        return cls(
+            np.asarray(track_ids, np.int64),
+            (ends - lengths).astype(np.uint32),
+            lengths.astype(np.uint32),
+            np.asarray(counts, np.uint32),
+        )
+
+    @property
+    def stop(self) -> int:
+        """First position behind the last track."""
+        return axis_stop(len(self.n_frames), int(self.n_frames.sum(dtype=np.int64)))
+
+    def alive(self, dead: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell which tracks are not among the removed ones (sorted ids)."""
+        if not len(dead):
+            return np.ones(len(self.track_ids), np.bool_)
+        return ~np.isin(self.track_ids, dead)
+
+    def view(self, dead: npt.NDArray[np.int64]) -> TimeAxis:
+        """Return the axis as backends see it."""
+        return TimeAxis(self.bases, self.track_ids, self.n_frames, self.alive(dead))
+
+
+def axis_stop(n_tracks: int, n_frames: int) -> int:
+    """Return the length of an axis of so many tracks and frames."""
+    return n_frames + n_tracks * GAP_FRAMES

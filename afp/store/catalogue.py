@@ -1,0 +1,219 @@
+"""The catalogue on one transaction: tracks, contents, paths, failures, backends, fingerprints."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from afp.errors import StoreError
+from afp.fingerprint import Track
+from afp.store import records
+from afp.store.records import BackendRecord, Failure, KnownPath, TrackRecord
+
+if TYPE_CHECKING:
+    import lmdb
+
+NEXT_TRACK = b"next_track_id"
+
+# LMDB's main table holds them all, told apart by the first byte of the key: a commit writes fewer
+# pages than with a table of LMDB's own for each, and opening one needs no transaction.
+TABLES = {
+    "header": b"h",
+    "backends": b"b",
+    "manifests": b"m",
+    "tracks": b"t",
+    "content": b"c",
+    "paths": b"p",
+    "failures": b"e",
+    "fingerprints": b"f",
+    "tails": b"n",
+    "tombstones": b"d",
+}
+
+
+class Catalogue:
+    """Reads, and within a write transaction changes, the catalogue.
+
+    Whatever it reads has passed its checksum, or raises `StoreError`.
+    """
+
+    def __init__(self, txn: "lmdb.Transaction[Any]") -> None:
+        self.txn = txn
+
+    # Sealed values
+
+    def get(self, table: str, key: bytes) -> memoryview | None:
+        """Return a payload, or None where the key is missing."""
+        key = TABLES[table] + key
+        value = self.txn.get(key)
+        return None if value is None else records.unseal(key, value, f"a record of {table!r}")
+
+    def put(self, table: str, key: bytes, payload: bytes) -> None:
+        """Write a payload under a checksum."""
+        key = TABLES[table] + key
+        self.txn.put(key, records.seal(key, payload))
+
+    def delete(self, table: str, key: bytes) -> bool:
+        """Delete a record; tell whether it was there."""
+        return bool(self.txn.delete(TABLES[table] + key))
+
+    def values(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
+        """Iterate over the keys that begin with `prefix`, and their sealed values, in order."""
+        start = TABLES[table] + prefix
+        with self.txn.cursor() as cursor:
+            found = cursor.set_range(start)
+            while found:
+                key = bytes(cursor.key())
+                if not key.startswith(start):
+                    return
+                yield key[1:], cursor.value()
+                found = cursor.next()
+
+    def items(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
+        """Iterate over the keys that begin with `prefix`, and their payloads, in order."""
+        for key, value in self.values(table, prefix):
+            yield key, records.unseal(TABLES[table] + key, value, f"a record of {table!r}")
+
+    def count(self, table: str) -> int:
+        """Return the number of records."""
+        with self.txn.cursor() as cursor:
+            found = cursor.set_range(TABLES[table])
+            keys = cursor.iternext(keys=True, values=False) if found else iter(())
+            return sum(1 for _ in takewhile(lambda key: key[:1] == TABLES[table], keys))
+
+    def counter(self, name: bytes) -> int:
+        """Return a counter of the header."""
+        payload = self.get("header", name)
+        return 1 if payload is None else int.from_bytes(payload, "little")
+
+    def take_number(self, name: bytes) -> int:
+        """Return a counter of the header and advance it: numbers are never handed out twice."""
+        number = self.counter(name)
+        self.put("header", name, (number + 1).to_bytes(8, "little"))
+        return number
+
+    # Backends
+
+    def backends(self) -> dict[str, BackendRecord]:
+        """Return the registered backends by name."""
+        found = (BackendRecord.unpack(payload) for _, payload in self.items("backends"))
+        return {backend.name: backend for backend in found}
+
+    # Tracks
+
+    def record(self, track_id: int) -> TrackRecord | None:
+        """Return a track's record, or None."""
+        payload = self.get("tracks", records.track_key(track_id))
+        return None if payload is None else TrackRecord.unpack(payload)
+
+    def require(self, track_id: int) -> TrackRecord:
+        """Return a track's record.
+
+        Raises
+        ------
+        StoreError
+            When there is no such track.
+        """
+        record = self.record(track_id)
+        if record is None:
+            raise StoreError(f"there is no track {track_id}", hint="`afp ls` lists the tracks")
+        return record
+
+    def track(self, track_id: int, names: dict[int, str]) -> Track:
+        """Return a track as the rest of afp sees it; `names` are the backends' by id."""
+        return self.describe(track_id, self.require(track_id), names)
+
+    def describe(self, track_id: int, record: TrackRecord, names: dict[int, str]) -> Track:
+        """Put a track's record and its newest file together."""
+        file = self.path_entry(bytes.fromhex(record.paths[0]))
+        if file is None:
+            raise StoreError(f"track {track_id} has lost its path", hint=records.DAMAGED)
+        return Track(
+            id=track_id,
+            content_id=record.content_id,
+            path=file.path,
+            duration_seconds=record.duration_seconds,
+            title=record.title,
+            artist=record.artist,
+            album=record.album,
+            size=file.size,
+            mtime_ns=file.mtime_ns,
+            partial=record.partial,
+            backends=tuple(names[backend_id] for backend_id in record.backends),
+        )
+
+    def put_record(self, track_id: int, record: TrackRecord) -> None:
+        """Write a track's record."""
+        self.put("tracks", records.track_key(track_id), record.pack())
+
+    def by_content(self, content_id: str) -> int | None:
+        """Return the track that holds a content, or None."""
+        payload = self.get("content", content_id.encode())
+        return None if payload is None else records.track_of(bytes(payload))
+
+    def remove(self, track_id: int) -> None:
+        """Remove a track with its paths and fingerprints; its postings get tombstones."""
+        record = self.require(track_id)
+        for path in record.paths:
+            self.delete("paths", bytes.fromhex(path))
+        for backend_id in record.backends:
+            key = records.backend_track_key(backend_id, track_id)
+            self.delete("fingerprints", key)
+            self.put("tombstones", key, b"")
+        self.delete("content", record.content_id.encode())
+        self.delete("tracks", records.track_key(track_id))
+
+    # Paths
+
+    def path_entry(self, key: bytes) -> KnownPath | None:
+        """Return what is known of a path, by its key, or None."""
+        payload = self.get("paths", key)
+        return None if payload is None else KnownPath.unpack(payload)
+
+    def paths(self) -> Iterator[KnownPath]:
+        """Iterate over all paths."""
+        for _, payload in self.items("paths"):
+            yield KnownPath.unpack(payload)
+
+    def point(self, entry: KnownPath, record: TrackRecord) -> None:
+        """Point a path to a track, first among its paths; `record` is changed, not written.
+
+        A track that loses its last path by this is removed.
+        """
+        key = records.path_key(entry.path)
+        known = self.path_entry(key)
+        if known is not None and known.track_id != entry.track_id:
+            self.detach(key, known.track_id)
+        self.put("paths", key, entry.pack())
+        record.paths = [key.hex(), *(path for path in record.paths if path != key.hex())]
+        self.delete("failures", key)
+
+    def detach(self, key: bytes, track_id: int) -> bool:
+        """Forget a path of a track; tell whether the track was removed with its last path."""
+        record = self.require(track_id)
+        record.paths.remove(key.hex())
+        if not record.paths:
+            record.paths.append(key.hex())
+            self.remove(track_id)
+            return True
+        self.delete("paths", key)
+        self.put_record(track_id, record)
+        return False
+
+    def failures(self) -> Iterator[Failure]:
+        """Iterate over the files that could not be indexed."""
+        for _, payload in self.items("failures"):
+            yield Failure.unpack(payload)
+
+    def update(self, track: Track) -> None:
+        """Write a track's tags, and point its path to it."""
+        record = replace(
+            self.require(track.id),
+            title=track.title,
+            artist=track.artist,
+            album=track.album,
+            duration_seconds=track.duration_seconds,
+            partial=track.partial,
+        )
+        self.point(KnownPath(track.path, track.id, track.size, track.mtime_ns), record)
+        self.put_record(track.id, record)

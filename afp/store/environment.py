@@ -1,0 +1,230 @@
+"""The LMDB environment of a store: opened once a process, grown, translated into our errors.
+
+Durability: every commit is flushed to the disk before the page that makes it the newest
+(``metasync=False`` leaves out only the flush of that page). Killing the process loses nothing that
+was committed; a power cut may lose the last commit, and never the environment's integrity.
+
+The data file carries a generation in its name: `compact` writes the next generation beside it, and
+readers of the old one go on until they close it.
+"""
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from afp.errors import StoreError
+
+# Address space only where it is plentiful and files are sparse; elsewhere the map grows.
+MAP_BYTES = 1 << 40 if sys.platform == "linux" and sys.maxsize > 1 << 32 else 1 << 28
+_SMALL_MAP_BYTES = 1 << 28
+_MAX_READERS = 1024
+
+_T = TypeVar("_T")
+_open: dict[tuple[int, int], "Environment"] = {}
+_guard = threading.RLock()
+
+
+def data_path(folder: Path, generation: int) -> Path:
+    """Return where a generation of the data file is."""
+    return folder / f"data-{generation:06d}.mdb"
+
+
+def lock_path(data: Path) -> Path:
+    """Return where LMDB keeps the reader table of a data file."""
+    return data.with_name(f"{data.name}-lock")
+
+
+def generations(folder: Path) -> list[int]:
+    """Return the generations that a folder holds, oldest first; a crash may leave two."""
+    return sorted(
+        int(path.stem.removeprefix("data-"))
+        for path in folder.glob("data-*.mdb")
+        if path.stem.removeprefix("data-").isdigit()
+    )
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what LMDB and the system raise into a `StoreError` with a remedy."""
+    try:
+        yield
+    except lmdb.MapFullError as error:
+        raise StoreError(
+            f"the map of {path} is full", hint="close its readers, try again"
+        ) from error
+    except lmdb.ReadersFullError as error:
+        raise StoreError(f"{path} has too many readers", hint="close some of them") from error
+    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError) as error:
+        raise StoreError(
+            f"{path} is damaged: {error}", hint="restore it from a backup, or index anew"
+        ) from error
+    except lmdb.Error as error:
+        hint = _disk_hint(error.args[0] if error.args else 0, str(error))
+        raise StoreError(f"{path}: {error}", hint=hint) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"{path}: {reason}", hint=_disk_hint(error.errno, reason)) from error
+
+
+def _disk_hint(code: object, text: str) -> str:
+    full = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(reason in text for reason in full):
+        return "make room on the disk and run again: what was stored before is still there"
+    return "see that the folder is there, and that you may read it and write to it"
+
+
+class Environment:
+    """An LMDB environment shared by all stores of this process that use its file.
+
+    LMDB must not be opened twice in a process, nor used in a child after a fork.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._pid = os.getpid()
+        self._users = 1
+        writable = create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+        self._lmdb = _open_lmdb(path, create=create, readonly=not writable)
+        try:
+            self._require_whole()
+            if writable:
+                self._lmdb.reader_check()
+        except BaseException:
+            self._lmdb.close()
+            raise
+
+    @classmethod
+    def create(cls, path: Path, fill: "Callable[[lmdb.Transaction[Any]], None]") -> None:
+        """Make a new file, filled by one transaction; it has its name once it is complete."""
+        draft = path.with_suffix(".draft")
+        with translated(path):
+            environment = cls(draft, create=True)
+            environment.write(fill)
+            environment._lmdb.sync(True)
+            environment._lmdb.close()
+            lock_path(draft).unlink(missing_ok=True)
+            draft.replace(path)
+
+    @classmethod
+    def acquire(cls, path: Path) -> "Environment":
+        """Open an environment, or share the one that this process has open."""
+        with _guard, translated(path):
+            if path.exists():
+                shared = _open.get(_identity(path))
+                if shared is not None and shared._pid == os.getpid():
+                    shared._users += 1
+                    return shared
+            environment = cls(path)
+            _open[_identity(path)] = environment
+            return environment
+
+    def share(self) -> "Environment":
+        """Take part in it, until `release`."""
+        with _guard:
+            self._users += 1
+            return self
+
+    def release(self) -> None:
+        """Close it when this was its last user."""
+        with _guard:
+            self._users -= 1
+            if self._users == 0 and self._pid == os.getpid():
+                for key in [key for key, other in _open.items() if other is self]:
+                    del _open[key]
+                self._lmdb.close()
+
+    def replaced(self) -> bool:
+        """Tell whether `compact` has put another generation in this one's place."""
+        return not self.path.exists()
+
+    def read(self) -> "lmdb.Transaction[Any]":
+        """Begin a read transaction."""
+        self._require_own_process()
+        with translated(self.path):
+            try:
+                return self._lmdb.begin(buffers=True)
+            except lmdb.MapResizedError:  # another process has made the file grow
+                self._lmdb.set_mapsize(0)
+                return self._lmdb.begin(buffers=True)
+
+    def write(self, change: "Callable[[lmdb.Transaction[Any]], _T]") -> _T:
+        """Run `change` in one write transaction; after the map had to grow, once more."""
+        self._require_own_process()
+        while True:
+            with translated(self.path):
+                try:
+                    with self._lmdb.begin(write=True, buffers=True) as txn:
+                        return change(txn)
+                except lmdb.MapResizedError:
+                    self._lmdb.set_mapsize(0)
+                except lmdb.MapFullError:
+                    self._lmdb.set_mapsize(2 * self._lmdb.info()["map_size"])
+
+    def copy(self, path: Path) -> None:
+        """Write a copy without free pages."""
+        self._require_own_process()
+        with translated(path), path.open("wb") as file:
+            self._lmdb.copyfd(file.fileno(), compact=True)
+            os.fsync(file.fileno())
+
+    def n_bytes(self) -> int:
+        """Return the size of the file."""
+        return self.path.stat().st_size
+
+    def free_bytes(self) -> int:
+        """Return the size of all pages that hold nothing."""
+        stat = self._lmdb.stat()
+        used = 2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return int(self._lmdb.info()["last_pgno"] + 1 - used) * int(stat["psize"])
+
+    def _require_whole(self) -> None:
+        """Refuse a file that ends before its last page: reading there would kill the process."""
+        expected = (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
+        if 0 < self.n_bytes() < expected:
+            raise StoreError(
+                f"{self.path} is cut short: {self.n_bytes()} bytes instead of {expected}",
+                hint="restore it from a backup, or index anew",
+            )
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"the store at {self.path.parent} was opened by process {self._pid}, before a fork",
+                hint="open it in the process that uses it",
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _open_lmdb(path: Path, *, create: bool, readonly: bool) -> lmdb.Environment:
+    def attempt(map_bytes: int, *, lock: bool = True) -> lmdb.Environment:
+        return lmdb.open(
+            str(path),
+            map_size=map_bytes,
+            subdir=False,
+            create=create,
+            readonly=readonly,
+            metasync=False,
+            max_readers=_MAX_READERS,
+            mode=0o644,
+            lock=lock,
+        )
+
+    try:
+        return attempt(MAP_BYTES)
+    except lmdb.MemoryError:  # the address space is limited
+        return attempt(max(_SMALL_MAP_BYTES, 2 * path.stat().st_size if path.exists() else 0))
+    except (lmdb.LockError, lmdb.ReadonlyError):
+        if not readonly:
+            raise
+        return attempt(MAP_BYTES, lock=False)

@@ -1,0 +1,190 @@
+"""Writing a backend's index: tails for single tracks, segments for batches, merges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+
+from afp.errors import StoreError
+from afp.fingerprint import Fingerprint
+from afp.store import packing, records
+from afp.store.axis import Axis
+from afp.store.catalogue import Catalogue
+from afp.store.manifest import (
+    NEXT_SEGMENT,
+    TAIL_POSTINGS,
+    Manifest,
+    fitting,
+    read_manifest,
+    write_segments,
+    write_tail_state,
+)
+from afp.store.postings import U64, mix, pair, sort
+from afp.store.segment import Segment, SegmentRecord, SortedKeys, Source, write_segment
+from afp.store.snapshot import dead_tracks, read_tails
+from afp.store.tails import Tail, source_of
+
+BATCH_TRACKS = 16  # this many tracks or more become a segment straight away
+
+
+def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
+    """Refuse a fingerprint that cannot be stored.
+
+    Raises
+    ------
+    StoreError
+        When its arrays contradict each other.
+    """
+    hashes, frames, evidence = fingerprint.hashes, fingerprint.frames, fingerprint.evidence
+    hint = "this is a fault of the backend: tell its author"
+    if hashes is None:
+        raise StoreError(f"{whose}: a fingerprint without hashes cannot be stored", hint=hint)
+    pairs = [(frames, hashes)] + ([] if evidence is None else [(evidence.frames, evidence.values)])
+    for times, values in pairs:
+        if times.shape != values.shape or times.ndim != 1:
+            raise StoreError(f"{whose}: {len(times)} frames, {len(values)} values", hint=hint)
+        if times.dtype != np.uint32 or values.dtype != np.uint32:
+            raise StoreError(f"{whose}: frames and values must be uint32", hint=hint)
+        if np.any(times[1:] < times[:-1]):
+            raise StoreError(f"{whose}: its frames decrease", hint=hint)
+    if length(fingerprint) >= 1 << 31:
+        raise StoreError(f"{whose}: it is longer than 2**31 frames", hint="cut the file in pieces")
+
+
+def length(fingerprint: Fingerprint) -> int:
+    """Return the frames that a fingerprint takes on an axis."""
+    last = int(fingerprint.frames[-1]) + 1 if len(fingerprint.frames) else 0
+    return max(int(fingerprint.n_frames), last)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Fingerprints of one backend on their way into its index."""
+
+    track_ids: list[int] = field(default_factory=list)
+    fingerprints: list[Fingerprint] = field(default_factory=list)
+
+    def tails(self, base: int) -> list[Tail]:
+        """Return the postings as tails, the first behind `base`."""
+        n_frames = [length(fingerprint) for fingerprint in self.fingerprints]
+        counts = [len(fingerprint) for fingerprint in self.fingerprints]
+        axis = Axis.lay(self.track_ids, n_frames, counts)
+        found = []
+        for i, fingerprint in enumerate(self.fingerprints):
+            assert fingerprint.hashes is not None
+            keys = sort(pair(mix(fingerprint.hashes), fingerprint.frames))
+            mixed, frames = (keys >> np.uint64(32)).astype(np.uint32), keys.astype(np.uint32)
+            at = base + int(axis.bases[i])
+            found.append(Tail(self.track_ids[i], at, n_frames[i], mixed, frames))
+        return found
+
+    def source(self) -> SortedKeys:
+        """Return the postings as a source of a segment."""
+        n_frames = [length(fingerprint) for fingerprint in self.fingerprints]
+        counts = [len(fingerprint) for fingerprint in self.fingerprints]
+        axis = Axis.lay(self.track_ids, n_frames, counts)
+        keys: list[U64] = [
+            pair(mix(fingerprint.hashes), fingerprint.frames + base)  # type: ignore[arg-type]
+            for fingerprint, base in zip(self.fingerprints, axis.bases, strict=True)
+        ]
+        return SortedKeys(axis, sort(np.concatenate(keys)))
+
+
+class IndexWriter:
+    """Changes one backend's index within a write transaction.
+
+    Segment files that a transaction replaces are deleted after it, those that an aborted one wrote
+    when the store is opened for writing next: no manifest names them.
+    """
+
+    def __init__(self, folder: Path, catalogue: Catalogue, backend_id: int) -> None:
+        self._folder = folder
+        self._catalogue = catalogue
+        self.backend_id = backend_id
+        self.manifest: Manifest = read_manifest(catalogue, backend_id)
+
+    def add(self, batch: Batch) -> None:
+        """Add fingerprints and their postings, but for tracks that the same batch has removed."""
+        batch = self._without_removed(batch)
+        if not batch.track_ids:
+            return
+        for track_id, fingerprint in zip(batch.track_ids, batch.fingerprints, strict=True):
+            key = records.backend_track_key(self.backend_id, track_id)
+            self._catalogue.put("fingerprints", key, packing.pack(fingerprint))
+        n_postings = sum(len(fingerprint) for fingerprint in batch.fingerprints)
+        if len(batch.track_ids) >= BATCH_TRACKS or n_postings >= TAIL_POSTINGS:
+            self._append(self._write([batch.source()]))
+            return
+        for tail in batch.tails(self.manifest.tail_stop):
+            key = records.backend_track_key(self.backend_id, tail.base)
+            self._catalogue.put("tails", key, tail.pack())
+            self.manifest.n_tails += 1
+            self.manifest.n_tail_postings += len(tail.mixed)
+            self.manifest.n_tail_frames += tail.n_frames
+        write_tail_state(self._catalogue, self.backend_id, self.manifest)
+
+    def flush_tails(self) -> list[SegmentRecord]:
+        """Turn the tails into a segment; return the segments that it replaces: none."""
+        if not self.manifest.n_tails:
+            return []
+        tails = read_tails(self._catalogue, self.backend_id)
+        record = self._write([source_of(tails)])
+        for tail in tails:
+            key = records.backend_track_key(self.backend_id, tail.base)
+            self._catalogue.delete("tails", key)
+        self.manifest.n_tails = self.manifest.n_tail_postings = self.manifest.n_tail_frames = 0
+        write_tail_state(self._catalogue, self.backend_id, self.manifest)
+        self._append(record)
+        self._purge([tail.track_id for tail in tails])
+        return []
+
+    def merge(self, span: tuple[int, int]) -> list[SegmentRecord]:
+        """Merge the segments ``start <= i < stop`` into one; return those that it replaces."""
+        start, stop = span
+        old = self.manifest.segments[start:stop]
+        sources = [Segment.open(self._folder, record) for record in old]
+        record = self._write(sources)
+        self.manifest.segments[start:stop] = [record] if record else []
+        write_segments(self._catalogue, self.backend_id, self.manifest)
+        self._purge([int(track) for source in sources for track in source.axis.track_ids])
+        return old
+
+    def merge_all(self) -> list[SegmentRecord]:
+        """Merge everything into as few segments as hold it, without removed tracks."""
+        self.flush_tails()
+        replaced: list[SegmentRecord] = []
+        start = 0
+        dead = len(dead_tracks(self._catalogue, self.backend_id)) > 0
+        while start < len(self.manifest.segments):
+            before = len(self.manifest.segments)
+            count = max(fitting(self.manifest.segments[start:]), 1)
+            if dead or count > 1:
+                replaced += self.merge((start, start + count))
+            start += len(self.manifest.segments) - (before - count)
+        return replaced
+
+    def _without_removed(self, batch: Batch) -> Batch:
+        keys = [records.backend_track_key(self.backend_id, i) for i in batch.track_ids]
+        kept = [not self._catalogue.delete("tombstones", key) for key in keys]
+        return Batch(
+            list(compress(batch.track_ids, kept)), list(compress(batch.fingerprints, kept))
+        )
+
+    def _write(self, sources: Sequence[Source]) -> SegmentRecord | None:
+        dead = dead_tracks(self._catalogue, self.backend_id)
+        segment_id = self._catalogue.take_number(NEXT_SEGMENT)
+        return write_segment(self._folder, segment_id, sources, dead)
+
+    def _append(self, record: SegmentRecord | None) -> None:
+        if record:
+            self.manifest.segments.append(record)
+            write_segments(self._catalogue, self.backend_id, self.manifest)
+
+    def _purge(self, track_ids: Sequence[int]) -> None:
+        """Delete the tombstones of tracks that a merge has just left out."""
+        dead = set(dead_tracks(self._catalogue, self.backend_id).tolist())
+        for track_id in dead.intersection(track_ids):
+            key = records.backend_track_key(self.backend_id, track_id)
+            self._catalogue.delete("tombstones", key)

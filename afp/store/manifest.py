@@ -1,0 +1,119 @@
+"""Manifests: which segments make up a backend's index, and when they merge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from afp.index import GAP_FRAMES
+from afp.store import records
+from afp.store.axis import MAX_POSITION, axis_stop
+from afp.store.catalogue import Catalogue
+from afp.store.segment import SegmentRecord
+
+NEXT_SEGMENT = b"next_segment_id"
+FAN_OUT = 8
+TAIL_TRACKS = 64
+TAIL_POSTINGS = 1 << 19
+_SMALLEST = 1 << 16  # postings; all segments below are of one tier
+
+
+@dataclass(slots=True)
+class Manifest:
+    """A backend's index.
+
+    Attributes
+    ----------
+    segments : list of SegmentRecord
+        In order.
+    n_tails, n_tail_postings, n_tail_frames : int
+        What is in tails.
+    """
+
+    segments: list[SegmentRecord] = field(default_factory=list)
+    n_tails: int = 0
+    n_tail_postings: int = 0
+    n_tail_frames: int = 0
+
+    @property
+    def n_postings(self) -> int:
+        """Postings, those of removed tracks included."""
+        return self.n_tail_postings + sum(segment.n_postings for segment in self.segments)
+
+    @property
+    def n_tracks(self) -> int:
+        """Tracks, removed ones included."""
+        return self.n_tails + sum(segment.n_tracks for segment in self.segments)
+
+    @property
+    def tail_stop(self) -> int:
+        """Length of the axis of the tails."""
+        return axis_stop(self.n_tails, self.n_tail_frames)
+
+    @property
+    def tails_due(self) -> bool:
+        """Whether the tails are to become a segment."""
+        return (
+            self.n_tails >= TAIL_TRACKS
+            or self.n_tail_postings >= TAIL_POSTINGS
+            or self.tail_stop > MAX_POSITION // 2
+        )
+
+    def due_merge(self) -> tuple[int, int] | None:
+        """Return the stretch ``start <= i < stop`` of segments to merge next, or None.
+
+        Size-tiered: `FAN_OUT` adjacent segments of a tier become one of the next (after Lucene's
+        LogMergePolicy); smaller ones between them go along.
+        """
+        tiers = [_tier(segment.n_postings) for segment in self.segments]
+        start = 0
+        while start < len(tiers):
+            top = max(tiers[start:])
+            stop = max(i for i, tier in enumerate(tiers) if tier == top) + 1
+            if stop - start >= FAN_OUT:
+                end = start + fitting(self.segments[start:stop])
+                if end - start >= 2:
+                    return start, end
+                start += 1
+            else:
+                start = stop
+        return None
+
+
+def fitting(segments: Sequence[SegmentRecord]) -> int:
+    """Return how many segments from the first on fit on one axis and in one directory."""
+    position = postings = 0
+    for i, segment in enumerate(segments):
+        position += axis_stop(segment.n_tracks, segment.n_frames)
+        postings += segment.n_postings
+        if position + GAP_FRAMES > MAX_POSITION or postings >= 1 << 32:
+            return i
+    return len(segments)
+
+
+def _tier(n_postings: int) -> int:
+    tier, size = 0, _SMALLEST * FAN_OUT
+    while n_postings >= size:
+        tier, size = tier + 1, size * FAN_OUT
+    return tier
+
+
+def read_manifest(catalogue: Catalogue, backend_id: int) -> Manifest:
+    """Read a backend's manifest; an empty one where there is none yet."""
+    key = records.backend_key(backend_id)
+    segments = catalogue.get("manifests", key + b"s")
+    tails = catalogue.get("manifests", key + b"t")
+    return Manifest(
+        [SegmentRecord(**segment) for segment in records.from_json(segments)] if segments else [],
+        *(records.from_json(tails) if tails else ()),
+    )
+
+
+def write_segments(catalogue: Catalogue, backend_id: int, manifest: Manifest) -> None:
+    """Write the segments of a manifest."""
+    payload = records.to_json([segment.to_dict() for segment in manifest.segments])
+    catalogue.put("manifests", records.backend_key(backend_id) + b"s", payload)
+
+
+def write_tail_state(catalogue: Catalogue, backend_id: int, manifest: Manifest) -> None:
+    """Write what a manifest says of the tails."""
+    state = [manifest.n_tails, manifest.n_tail_postings, manifest.n_tail_frames]
+    catalogue.put("manifests", records.backend_key(backend_id) + b"t", records.to_json(state))

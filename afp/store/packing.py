@@ -1,0 +1,77 @@
+"""Fingerprints as bytes: delta-coded frames, byte planes, deflate where it pays."""
+
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+from afp.errors import StoreError
+from afp.fingerprint import U32, Evidence, Fingerprint
+
+_HEADER = struct.Struct("<BBBxII")  # kind, planes of frames, planes of values, n_frames, n
+_PLANE = struct.Struct("<I")
+_EVIDENCE, _POSTINGS = 0, 1
+_LEVEL = 1  # higher levels find no more in planes without repeats, and take twice as long
+
+
+def _planes(values: U32) -> list[bytes]:
+    """Split into byte planes, lowest first, as few as hold the largest value."""
+    width = (int(values.max()).bit_length() + 7) // 8 if len(values) else 0
+    bytes_of = values.astype("<u4").view(np.uint8).reshape(-1, 4)
+    return [np.ascontiguousarray(bytes_of[:, plane]).tobytes() for plane in range(width)]
+
+
+def _joined(planes: list[bytes], n: int) -> U32:
+    """Put byte planes together again."""
+    bytes_of = np.zeros((n, 4), np.uint8)
+    for plane, data in enumerate(planes):
+        bytes_of[:, plane] = np.frombuffer(data, np.uint8)
+    return bytes_of.view("<u4").reshape(-1).astype(np.uint32, copy=False)
+
+
+def pack(fingerprint: Fingerprint) -> bytes:
+    """Pack what verification needs: the evidence, or the postings where there is none."""
+    evidence = fingerprint.evidence
+    if evidence is not None:
+        kind, frames, values = _EVIDENCE, evidence.frames, evidence.values
+    else:
+        assert fingerprint.hashes is not None
+        kind, frames, values = _POSTINGS, fingerprint.frames, fingerprint.hashes
+    steps = np.diff(frames, prepend=np.uint32(0))
+    frame_planes, value_planes = _planes(steps), _planes(values)
+    parts = [
+        _HEADER.pack(kind, len(frame_planes), len(value_planes), fingerprint.n_frames, len(frames))
+    ]
+    for plane in frame_planes + value_planes:
+        deflated = zlib.compress(plane, _LEVEL)
+        # A plane as long as n is a plane as it is: most low bytes do not compress.
+        kept = deflated if len(deflated) < 0.97 * len(plane) else plane
+        parts += [_PLANE.pack(len(kept)), kept]
+    return b"".join(parts)
+
+
+def unpack(payload: memoryview) -> tuple[Evidence, int]:
+    """Return the evidence (or the postings in its place) and the length in hops.
+
+    Raises
+    ------
+    StoreError
+        When the bytes are no packed fingerprint.
+    """
+    try:
+        _, n_frame_planes, n_value_planes, n_frames, n = _HEADER.unpack_from(payload)
+        at = _HEADER.size
+        planes: list[bytes] = []
+        for _ in range(n_frame_planes + n_value_planes):
+            (length,) = _PLANE.unpack_from(payload, at)
+            at += _PLANE.size
+            plane = payload[at : at + length]
+            planes.append(bytes(plane) if length == n else zlib.decompress(plane, bufsize=n))
+            at += length
+        steps = _joined(planes[:n_frame_planes], n)
+        values = _joined(planes[n_frame_planes:], n)
+    except (struct.error, zlib.error, ValueError) as error:
+        raise StoreError(f"a fingerprint cannot be unpacked: {error}") from None
+    frames: npt.NDArray[np.uint32] = np.cumsum(steps, dtype=np.uint32)
+    return Evidence(frames, values), n_frames

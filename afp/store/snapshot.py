@@ -1,0 +1,217 @@
+"""Snapshots: a consistent view of a store, cheap to take again while nothing changes."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afp.errors import StoreError, UsageError
+from afp.fingerprint import Evidence, Track
+from afp.store import packing, records
+from afp.store.catalogue import Catalogue
+from afp.store.environment import Environment
+from afp.store.index_reader import Section, StoreIndexReader
+from afp.store.manifest import Manifest, read_manifest
+from afp.store.records import BackendRecord, Failure, PathEntry
+from afp.store.segment import Segment
+from afp.store.tails import Tail, axis_of
+
+if TYPE_CHECKING:
+    import lmdb
+
+
+def dead_tracks(catalogue: Catalogue, backend_id: int) -> npt.NDArray[np.int64]:
+    """Return the ids of a backend's removed tracks that are not purged yet, sorted."""
+    tombstones = catalogue.items("tombstones", records.backend_key(backend_id))
+    return np.array([records.backend_track_of(key)[1] for key, _ in tombstones], np.int64)
+
+
+def read_tails(catalogue: Catalogue, backend_id: int) -> list[Tail]:
+    """Return a backend's tails in the order of their bases."""
+    prefix = records.backend_key(backend_id)
+    return [Tail.unpack(payload) for _, payload in catalogue.items("tails", prefix)]
+
+
+class Views:
+    """The open segments and decoded tails behind the snapshots of one store.
+
+    Both never change once they are written, so that they are kept from one transaction to the
+    next, and only what is new is read.
+    """
+
+    def __init__(self, folder: Any) -> None:
+        self._folder = folder
+        self._txn_id = -1
+        self._segments: dict[int, Segment] = {}
+        self._tails: dict[tuple[int, int], Any] = {}
+        self.backends: dict[str, BackendRecord] = {}
+        self.sections: dict[int, list[Section]] = {}
+
+    def refresh(self, catalogue: Catalogue) -> None:
+        """Bring the views up to a transaction.
+
+        Raises
+        ------
+        FileNotFoundError
+            When a merge overtook the transaction.
+        """
+        txn_id = catalogue.txn.id()
+        if txn_id == self._txn_id:
+            return
+        backends = catalogue.backends()
+        segments: dict[int, Segment] = {}
+        tails: dict[tuple[int, int], Any] = {}
+        sections: dict[int, list[Section]] = {}
+        for backend in backends.values():
+            manifest = read_manifest(catalogue, backend.id)
+            dead = dead_tracks(catalogue, backend.id)
+            sections[backend.id] = []
+            for record in manifest.segments:
+                known = self._segments.get(record.id)
+                segment = known or Segment.open(self._folder, record)
+                segments[record.id] = segment
+                sections[backend.id].append(Section.of(segment.axis, [segment.run], dead))
+            found = self._read_tails(catalogue, backend.id, manifest, tails)
+            if found:
+                axis = axis_of([tail for tail, _ in found])
+                sections[backend.id].append(Section.of(axis, [run for _, run in found], dead))
+        self.backends, self.sections = backends, sections
+        self._segments, self._tails, self._txn_id = segments, tails, txn_id
+
+    def _read_tails(
+        self,
+        catalogue: Catalogue,
+        backend_id: int,
+        manifest: Manifest,
+        tails: dict[tuple[int, int], Any],
+    ) -> list[Any]:
+        if not manifest.n_tails:
+            return []
+        found = []
+        for tail in read_tails(catalogue, backend_id):
+            # A track is in one tail at most, ever, so that its id names the tail.
+            key = (backend_id, tail.track_id)
+            known = self._tails.get(key)
+            tails[key] = known if known is not None else (tail, tail.run())
+            found.append(tails[key])
+        return found
+
+
+class Snapshot:
+    """A store at one moment; a context manager. Keep none open for long: the file would grow.
+
+    Attributes
+    ----------
+    catalogue : Catalogue
+        On this snapshot's transaction.
+    backends : dict of str to BackendRecord
+        The backends that the store holds.
+    """
+
+    def __init__(
+        self, environment: Environment, txn: "lmdb.Transaction[Any]", views: Views
+    ) -> None:
+        self._environment = environment
+        self._txn: lmdb.Transaction[Any] | None = txn
+        self.catalogue = Catalogue(txn)
+        self.backends = views.backends
+        self.sections = views.sections
+        self._names = {backend.id: name for name, backend in self.backends.items()}
+
+    def __enter__(self) -> "Snapshot":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the transaction."""
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+            self._environment.release()
+
+    def _require_open(self) -> None:
+        if self._txn is None:
+            raise StoreError("this snapshot is closed", hint="take another one")
+
+    def __len__(self) -> int:
+        """Return the number of tracks."""
+        self._require_open()
+        return self.catalogue.count("tracks")
+
+    def tracks(self) -> Iterator[Track]:
+        """Iterate over all tracks by id."""
+        self._require_open()
+        for key, payload in self.catalogue.items("tracks"):
+            record = records.TrackRecord.unpack(payload)
+            yield self.catalogue.describe(records.track_of(key), record, self._names)
+
+    def track(self, track_id: int) -> Track:
+        """Return a track.
+
+        Raises
+        ------
+        StoreError
+            When there is no such track.
+        """
+        self._require_open()
+        return self.catalogue.track(track_id, self._names)
+
+    def track_by_path(self, path: str) -> Track | None:
+        """Return the track that a file holds, with this path as its own, or None."""
+        self._require_open()
+        entry = self.catalogue.path_entry(records.path_key(path))
+        return None if entry is None else self.track(entry.track_id)
+
+    def track_by_content(self, content_id: str) -> Track | None:
+        """Return the track that holds a content, or None."""
+        self._require_open()
+        track_id = self.catalogue.by_content(content_id)
+        return None if track_id is None else self.track(track_id)
+
+    def paths(self) -> dict[str, PathEntry]:
+        """Return what is known of every file, by path."""
+        self._require_open()
+        return {entry.path: entry.state for entry in self.catalogue.paths()}
+
+    def failures(self) -> list[Failure]:
+        """Return the files that could not be indexed."""
+        self._require_open()
+        return list(self.catalogue.failures())
+
+    def index(self, backend: str) -> StoreIndexReader:
+        """Return a backend's index.
+
+        Raises
+        ------
+        UsageError
+            When the store holds no index of that backend.
+        """
+        self._require_open()
+        if backend not in self.backends:
+            held = ", ".join(sorted(self.backends)) or "none yet"
+            raise UsageError(
+                f"the store holds no index of backend {backend!r}",
+                hint=f"it holds: {held}; `afp index -b {backend}` adds one",
+            )
+        backend_id = self.backends[backend].id
+        return StoreIndexReader(self, backend_id, self.sections[backend_id])
+
+    def evidence(self, backend_id: int, track_id: int) -> Evidence:
+        """Return a track's stored fingerprint."""
+        self._require_open()
+        key = records.backend_track_key(backend_id, track_id)
+        payload = self.catalogue.get("fingerprints", key)
+        if payload is None:
+            raise StoreError(
+                f"track {track_id} has no fingerprint of {self._names[backend_id]!r}",
+                hint=f"`afp index -b {self._names[backend_id]}` adds it",
+            )
+        return packing.unpack(payload)[0]
+
+    def free_bytes(self) -> int:
+        """Return the size of the catalogue's pages that are not in use."""
+        self._require_open()
+        return self._environment.free_bytes()

@@ -1,0 +1,528 @@
+"""The store: a catalogue in LMDB beside immutable segment files, one writer, any readers."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from afp.errors import StoreError
+from afp.fingerprint import Fingerprint, Track
+from afp.store import records
+from afp.store.catalogue import NEXT_TRACK, Catalogue
+from afp.store.environment import (
+    Environment,
+    data_path,
+    generations,
+    lock_path,
+    translated,
+)
+from afp.store.index_writer import Batch, IndexWriter, check_fingerprint
+from afp.store.lock import LOCK_NAME, WriterLock
+from afp.store.manifest import Manifest, read_manifest
+from afp.store.records import BackendRecord, Failure, KnownPath, TrackRecord
+from afp.store.segment import SegmentRecord, segment_path, sync_folder
+from afp.store.snapshot import Snapshot, Views
+
+if TYPE_CHECKING:
+    import lmdb
+
+    from afp.store.stats import StoreStats
+
+FORMAT = 1
+_HEADER = b"store"
+_SEGMENTS = "segments"
+_ATTEMPTS = 100
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class NewTrack:
+    """A track on its way into the store.
+
+    Attributes
+    ----------
+    content_id : str
+        Hash of the decoded audio (hex).
+    path, duration_seconds, title, artist, album, size, mtime_ns, partial
+        As in `Track`.
+    fingerprints : mapping of str to Fingerprint
+        By backend.
+    """
+
+    content_id: str
+    path: str
+    duration_seconds: float
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    size: int = 0
+    mtime_ns: int = 0
+    partial: str | None = None
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """Size of a store, in bytes, before and after `Store.compact`."""
+
+    bytes_before: int
+    bytes_after: int
+
+
+class Store:
+    """A store of tracks, fingerprints and indexes in one folder; a context manager.
+
+    Use `Store.open`. Every change is one transaction: it is there as a whole when the call
+    returns, also after ``kill -9``, or not at all.
+    """
+
+    def __init__(self, folder: Path, environment: Environment, lock: WriterLock | None) -> None:
+        self.folder = folder
+        self._environment = environment
+        self._lock = lock
+        self._views = Views(folder / _SEGMENTS)
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False, wait_seconds: float = 0.0) -> "Store":
+        """Open a store.
+
+        Parameters
+        ----------
+        path : Path
+            Its folder.
+        write : bool
+            Be the writer, of which there is one; make the store where there is none.
+        wait_seconds : float
+            How long to wait for another writer to finish.
+
+        Raises
+        ------
+        StoreError
+            When there is no store, another writer has it, a newer afp has written it, or the
+            system refuses.
+        """
+        if not write:
+            return cls(path, _open_newest(path), None)
+        with translated(path):
+            _prepare_folder(path)
+            lock = WriterLock(path, wait_seconds=wait_seconds)
+        try:
+            with translated(path):
+                (path / _SEGMENTS).mkdir(exist_ok=True)
+                if not generations(path):
+                    Environment.create(data_path(path, 1), _write_header)
+                    sync_folder(path)
+            store = cls(path, _open_newest(path), lock)
+            try:
+                store._sweep()
+            except BaseException:
+                store._environment.release()
+                raise
+            return store
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let go of the store; snapshots that are open keep working."""
+        if not self._closed:
+            self._closed = True
+            self._environment.release()
+            if self._lock is not None:
+                self._lock.release()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # Reading
+
+    def snapshot(self) -> Snapshot:
+        """Return a consistent view of the store as it is now; close it soon."""
+        self._require_open()
+        for _ in range(_ATTEMPTS):
+            if self._environment.replaced():
+                environment = _open_newest(self.folder)
+                self._environment.release()
+                self._environment = environment
+                self._views = Views(self._segments)
+            txn = self._environment.read()
+            try:
+                with translated(self.folder):
+                    self._views.refresh(Catalogue(txn))
+                return Snapshot(self._environment.share(), txn, self._views)
+            except StoreError as error:
+                txn.abort()
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                missing = error  # a merge was faster, unless it stays missing
+            except BaseException:
+                txn.abort()
+                raise
+        raise missing
+
+    def backends(self) -> dict[str, BackendRecord]:
+        """Return the registered backends by name."""
+        with self.snapshot() as snapshot:
+            return dict(snapshot.backends)
+
+    def failures(self) -> list[Failure]:
+        """Return the files that could not be indexed."""
+        with self.snapshot() as snapshot:
+            return snapshot.failures()
+
+    def check(self) -> list[str]:
+        """Compare every checksum and every cross-reference; return what is wrong, a line each."""
+        from afp.store.check import check
+
+        with self.snapshot() as snapshot:
+            return check(snapshot, self.folder / _SEGMENTS)
+
+    def stats(self) -> "StoreStats":
+        """Return sizes and counts."""
+        from afp.store.stats import stats
+
+        with self.snapshot() as snapshot:
+            return stats(snapshot, self.n_bytes())
+
+    def n_bytes(self) -> int:
+        """Return the size of all files of the store, in bytes."""
+        with translated(self.folder):
+            segments = sum(file.stat().st_size for file in (self.folder / _SEGMENTS).iterdir())
+            return self._environment.n_bytes() + segments
+
+    # Writing
+
+    def register(
+        self, name: str, *, version: int, parameters: Mapping[str, Any], hop_seconds: float
+    ) -> None:
+        """Bind the index of a backend to its version and parameters.
+
+        Raises
+        ------
+        StoreError
+            When the index is bound to others already.
+        """
+
+        def change(catalogue: Catalogue) -> None:
+            known = catalogue.backends()
+            wanted = BackendRecord(
+                len(known) + 1, name, version, json.loads(json.dumps(parameters)), hop_seconds
+            )
+            if name in known:
+                _require_same(known[name], wanted)
+            else:
+                catalogue.put("backends", records.backend_key(wanted.id), wanted.pack())
+
+        self._change(change)
+
+    def add(self, items: Sequence[NewTrack]) -> list[Track]:
+        """Store tracks with their fingerprints in one transaction.
+
+        A track whose content is known keeps its id and the fingerprints that it has; its tags and
+        path become the new ones, and fingerprints of further backends are added.
+
+        Returns
+        -------
+        list of Track
+            One an item, in order.
+        """
+
+        def change(catalogue: Catalogue) -> tuple[list[Track], list[IndexWriter]]:
+            backends = catalogue.backends()
+            names = {backend.id: name for name, backend in backends.items()}
+            batches: dict[int, Batch] = {}
+            tracks = []
+            for item in items:
+                track_id, record = _add_track(catalogue, item, backends, batches)
+                tracks.append(catalogue.describe(track_id, record, names))
+            indexes = [IndexWriter(self._segments, catalogue, i) for i in batches]
+            for index in indexes:
+                index.add(batches[index.backend_id])
+            return tracks, indexes
+
+        for item in items:
+            for name, fingerprint in item.fingerprints.items():
+                check_fingerprint(fingerprint, f"{item.path}: {name}")
+        tracks, indexes = self._change(change)
+        for index in indexes:
+            self._maintain(index.backend_id, index.manifest)
+        return tracks
+
+    def update(self, track: Track) -> None:
+        """Change a track's tags, and point its path (with size and mtime) to it.
+
+        Its other paths stay; a path that held another track leaves that one.
+        """
+        self._change(lambda catalogue: catalogue.update(track))
+
+    def remove(self, track_ids: Sequence[int]) -> int:
+        """Remove tracks; return how many there were. Their ids are never used again."""
+
+        def change(catalogue: Catalogue) -> int:
+            found = [i for i in dict.fromkeys(track_ids) if catalogue.record(i) is not None]
+            for track_id in found:
+                catalogue.remove(track_id)
+            return len(found)
+
+        return self._change(change)
+
+    def forget_path(self, path: str) -> bool:
+        """Forget a file; tell whether its track was removed, as this was its last path."""
+
+        def change(catalogue: Catalogue) -> bool:
+            key = records.path_key(path)
+            catalogue.delete("failures", key)
+            entry = catalogue.path_entry(key)
+            return entry is not None and catalogue.detach(key, entry.track_id)
+
+        return self._change(change)
+
+    def record_failure(self, path: str, size: int, mtime_ns: int, reason: str) -> None:
+        """Remember that a file could not be indexed, and why."""
+        failure = Failure(path, size, mtime_ns, reason)
+        key = records.path_key(path)
+        self._change(lambda catalogue: catalogue.put("failures", key, failure.pack()))
+
+    def clear_failure(self, path: str) -> None:
+        """Forget that a file could not be indexed."""
+        self._change(lambda catalogue: catalogue.delete("failures", records.path_key(path)))
+
+    def flush(self) -> None:
+        """Turn tails into segments and do all merges that are due: the end of an indexing run."""
+        for backend in self._read(Catalogue.backends).values():
+            manifest = self._change_index(backend.id, IndexWriter.flush_tails)
+            self._maintain(backend.id, manifest)
+
+    def compact(self) -> Compaction:
+        """Merge each index into one segment, purge removed tracks, give free pages back.
+
+        Readers that have the store open go on with what they see, and find the compacted one with
+        their next snapshot.
+        """
+        before = self.n_bytes()
+        for backend in self._read(Catalogue.backends).values():
+            self._change_index(backend.id, IndexWriter.merge_all)
+        generation = generations(self.folder)[-1] + 1
+        path = data_path(self.folder, generation)
+        draft = path.with_suffix(".draft")
+        try:
+            self._environment.copy(draft)
+            with translated(self.folder):
+                draft.replace(path)
+                sync_folder(self.folder)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+        environment = _open_newest(self.folder)
+        self._environment.release()
+        self._environment = environment
+        self._views = Views(self._segments)
+        self._sweep()
+        return Compaction(before, self.n_bytes())
+
+    @property
+    def _segments(self) -> Path:
+        return self.folder / _SEGMENTS
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"the store at {self.folder} is closed", hint="open it again")
+
+    def _change(self, change: Callable[[Catalogue], _T]) -> _T:
+        self._require_open()
+        if self._lock is None:
+            raise StoreError(f"{self.folder} is open for reading", hint="open it with write=True")
+        environment = self._environment
+
+        def run(txn: "lmdb.Transaction[Any]") -> _T:
+            return change(Catalogue(txn))
+
+        return environment.write(run)
+
+    def _read(self, look: Callable[[Catalogue], _T]) -> _T:
+        self._require_open()
+        txn = self._environment.read()
+        try:
+            return look(Catalogue(txn))
+        finally:
+            txn.abort()
+
+    def _change_index(
+        self, backend_id: int, change: Callable[[IndexWriter], list[SegmentRecord]]
+    ) -> Manifest:
+        """Change an index in a transaction of its own, then delete the segments it replaced."""
+
+        def run(catalogue: Catalogue) -> tuple[IndexWriter, list[SegmentRecord]]:
+            index = IndexWriter(self._segments, catalogue, backend_id)
+            return index, change(index)
+
+        index, replaced = self._change(run)
+        with translated(self.folder):
+            for record in replaced:
+                segment_path(self._segments, record.id).unlink(missing_ok=True)
+        return index.manifest
+
+    def _maintain(self, backend_id: int, manifest: Manifest) -> None:
+        """Flush the tails and merge the segments of an index while that is due."""
+        while True:
+            if manifest.tails_due:
+                manifest = self._change_index(backend_id, IndexWriter.flush_tails)
+            elif (due := manifest.due_merge()) is not None:
+                manifest = self._change_index(backend_id, partial(IndexWriter.merge, span=due))
+            else:
+                return
+
+    def _sweep(self) -> None:
+        """Delete what a killed writer left: older generations, drafts, segments of no manifest."""
+        named = self._read(_named_segments)
+        with translated(self.folder):
+            for generation in generations(self.folder)[:-1]:
+                old = data_path(self.folder, generation)
+                old.unlink(missing_ok=True)
+                lock_path(old).unlink(missing_ok=True)
+            for draft in self.folder.glob("data-*.draft*"):
+                draft.unlink()
+            for file in self._segments.iterdir():
+                orphan = file.suffix == ".segment" and int(file.stem) not in named
+                if orphan or file.suffix == ".draft":
+                    file.unlink()
+
+
+def _named_segments(catalogue: Catalogue) -> set[int]:
+    return {
+        segment.id
+        for backend in catalogue.backends().values()
+        for segment in read_manifest(catalogue, backend.id).segments
+    }
+
+
+def _prepare_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    strange = [
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in (LOCK_NAME, _SEGMENTS) and not entry.name.startswith("data-")
+    ]
+    if strange and not generations(path):
+        raise StoreError(
+            f"{path} is no afp store: it holds {strange[0]!r}",
+            hint="name an empty or a new folder with --db",
+        )
+
+
+def _open_newest(path: Path) -> Environment:
+    """Open the newest generation of a store, whose format this code reads."""
+    for _ in range(_ATTEMPTS):
+        with translated(path):
+            if not path.exists():
+                raise StoreError(f"there is no store at {path}", hint="run `afp index` first")
+            if not path.is_dir() or not generations(path):
+                raise StoreError(f"{path} holds no afp store", hint="run `afp index` first")
+            newest = data_path(path, generations(path)[-1])
+        try:
+            environment = Environment.acquire(newest)
+        except StoreError:
+            if newest.exists():
+                raise
+            continue  # compacted meanwhile
+        try:
+            txn = environment.read()
+            try:
+                _require_format(Catalogue(txn), path)
+            finally:
+                txn.abort()
+        except BaseException:
+            environment.release()
+            raise
+        return environment
+    raise StoreError(f"{path} changes too fast to be opened", hint="try again")
+
+
+def _write_header(txn: "lmdb.Transaction[Any]") -> None:
+    header = {"format": FORMAT, "byte_order": sys.byteorder}
+    Catalogue(txn).put("header", _HEADER, records.to_json(header))
+
+
+def _require_format(catalogue: Catalogue, path: Path) -> None:
+    payload = catalogue.get("header", _HEADER)
+    if payload is None:
+        raise StoreError(f"{path} has no header", hint="restore it from a backup, or index anew")
+    header = records.from_json(payload)
+    if header["format"] > FORMAT:
+        raise StoreError(
+            f"{path} has format {header['format']}, and this afp reads up to {FORMAT}",
+            hint="update afp",
+        )
+    if header["byte_order"] != sys.byteorder:
+        raise StoreError(
+            f"{path} was written on a {header['byte_order']}-endian machine, this one is "
+            f"{sys.byteorder}-endian",
+            hint="index the files on this machine",
+        )
+
+
+def _require_same(known: BackendRecord, wanted: BackendRecord) -> None:
+    remedy = "use another store (--db), or those values"
+    if known.version != wanted.version:
+        raise StoreError(
+            f"the index of {known.name!r} is of version {known.version}, this is "
+            f"version {wanted.version}",
+            hint=remedy,
+        )
+    if known.parameters != wanted.parameters or known.hop_seconds != wanted.hop_seconds:
+        ours = {**known.parameters, "hop_seconds": known.hop_seconds}
+        theirs = {**wanted.parameters, "hop_seconds": wanted.hop_seconds}
+        differing = [
+            f"{key} {ours.get(key)!r}, not {theirs.get(key)!r}"
+            for key in sorted({*ours, *theirs})
+            if ours.get(key) != theirs.get(key)
+        ]
+        raise StoreError(
+            f"the index of {known.name!r} was built with {'; '.join(differing)}", hint=remedy
+        )
+
+
+def _add_track(
+    catalogue: Catalogue,
+    item: NewTrack,
+    backends: Mapping[str, BackendRecord],
+    batches: dict[int, Batch],
+) -> tuple[int, TrackRecord]:
+    """Write a track's catalogue entries; put its new fingerprints into the batches."""
+    track_id = catalogue.by_content(item.content_id)
+    known = None if track_id is None else catalogue.require(track_id)
+    if track_id is None:
+        track_id = catalogue.take_number(NEXT_TRACK)
+        catalogue.put("content", item.content_id.encode(), records.track_key(track_id))
+    record = TrackRecord(
+        item.content_id,
+        item.duration_seconds,
+        item.title,
+        item.artist,
+        item.album,
+        item.partial,
+        known.paths if known else [],
+        known.backends if known else [],
+    )
+    for name, fingerprint in item.fingerprints.items():
+        if name not in backends:
+            raise StoreError(f"backend {name!r} is not registered", hint="call register first")
+        backend_id = backends[name].id
+        if backend_id not in record.backends:
+            record.backends.append(backend_id)
+            batch = batches.setdefault(backend_id, Batch())
+            batch.track_ids.append(track_id)
+            batch.fingerprints.append(fingerprint)
+    catalogue.point(KnownPath(item.path, track_id, item.size, item.mtime_ns), record)
+    catalogue.put_record(track_id, record)
+    return track_id, record

@@ -1,0 +1,89 @@
+"""Tails: the postings of tracks that are in no segment yet, one value of the catalogue each.
+
+The tails of a backend share one time axis, and are few: a reader looks into every one of them.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from afp.errors import StoreError
+from afp.fingerprint import U32
+from afp.store.axis import Axis
+from afp.store.postings import NARROW_BITS, U64, Run, directory_bits, pair, slots, sort
+from afp.store.records import DAMAGED
+from afp.store.segment import SortedKeys
+
+_HEADER = struct.Struct("<QIII")  # track id, base, n_frames, n
+_SHORT = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tail:
+    """The postings of one track.
+
+    Attributes
+    ----------
+    track_id : int
+        The track.
+    base : int
+        Position of its first frame on the axis of the tails.
+    n_frames : int
+        Its length in hops.
+    mixed : ndarray of uint32, shape (n,)
+        Mixed hashes, ascending.
+    frames : ndarray of uint32, shape (n,)
+        Frame of each, ascending within a hash.
+    """
+
+    track_id: int
+    base: int
+    n_frames: int
+    mixed: U32
+    frames: U32
+
+    def pack(self) -> bytes:
+        """Return the tail as bytes, 6 a posting (8 for tracks of more than 65,536 frames)."""
+        short = self.n_frames <= _SHORT
+        return b"".join(
+            [
+                _HEADER.pack(self.track_id, self.base, self.n_frames, len(self.mixed)),
+                self.mixed.astype("<u4").tobytes(),
+                self.frames.astype("<u2" if short else "<u4").tobytes(),
+            ]
+        )
+
+    @classmethod
+    def unpack(cls, payload: memoryview) -> "Tail":
+        """Return the tail that `pack` wrote."""
+        track_id, base, n_frames, n = _HEADER.unpack_from(payload)
+        frame = np.dtype("<u2" if n_frames <= _SHORT else "<u4")
+        if len(payload) != _HEADER.size + n * (4 + frame.itemsize):
+            raise StoreError(f"the postings of track {track_id} are cut short", hint=DAMAGED)
+        mixed = np.frombuffer(payload, "<u4", n, _HEADER.size).astype(np.uint32)
+        frames = np.frombuffer(payload, frame, n, _HEADER.size + 4 * n).astype(np.uint32)
+        return cls(track_id, base, n_frames, mixed, frames)
+
+    def run(self) -> Run:
+        """Return the postings in the form that lookups want."""
+        bits = min(directory_bits(len(self.mixed)), NARROW_BITS - 1)  # remainders are whole
+        edges = slots(self.mixed, bits, 0, 1 << bits).astype(np.uint32)
+        directory = np.append(edges, np.uint32(len(self.mixed)))
+        return Run(bits, directory, self.mixed, self.frames + np.uint32(self.base))
+
+
+def axis_of(tails: Sequence[Tail]) -> Axis:
+    """Return the axis that tails, in the order of their bases, share."""
+    return Axis.lay(
+        [tail.track_id for tail in tails],
+        [tail.n_frames for tail in tails],
+        [len(tail.mixed) for tail in tails],
+    )
+
+
+def source_of(tails: Sequence[Tail]) -> SortedKeys:
+    """Return tails as one source of a segment."""
+    keys: list[U64] = [pair(tail.mixed, tail.frames + np.uint32(tail.base)) for tail in tails]
+    return SortedKeys(axis_of(tails), sort(np.concatenate(keys)))
