@@ -56,7 +56,7 @@ class Parameter(NamedTuple):
     def slot(self) -> str:
         """Its eight bytes in the format of `struct`; an array's address, a scalar's value."""
         code = "Q" if self.ndim else SLOT_CODES[self.type]
-        return f"{code}{8 - struct.calcsize(code)}x"
+        return f"{code}{8 - struct.calcsize('=' + code)}x"
 
 
 class Kernel:
@@ -144,7 +144,9 @@ class Kernel:
         key = self._key(machine_code.environment())
         symbol, count = f"afp_{key}", len(self._parameters)
         stored = cache.read(self.name, key)
-        dispatcher = None if stored else self._dispatcher()  # a mistake in the kernel raises here
+        dispatcher = (
+            None if stored else self._dispatcher(bare=True)
+        )  # a mistake in the kernel raises here
         try:
             if stored is None:
                 stored = machine_code.build(dispatcher, symbol)
@@ -174,18 +176,17 @@ class Kernel:
         pairs = zip(self._parameters, arguments, strict=True)
         values = [value if p.ndim else p.dtype.type(value) for p, value in pairs]
         try:
-            return self._to_result(self._dispatcher()(*values))
+            return self._to_result(self._dispatcher(bare=False)(*values))
         except TypingError as error:
             raise TypeError(f"kernel {self.name}: {error}") from error
         except Exception as error:
             raise RuntimeError(f"kernel {self.name} raised an exception") from error
 
-    def _dispatcher(self) -> Any:
+    def _dispatcher(self, *, bare: bool) -> Any:
         """Return numba's dispatcher: for the machine code alone, or to be called from Python."""
         import numba
 
         njit: Any = numba.njit
-        bare = Kernel._object_files
         if bare not in self._dispatchers:
             if bare:  # the declared types, no wrapper for Python, no allocation
                 without = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
@@ -200,7 +201,7 @@ class Kernel:
         """What numba takes this object for where another kernel calls it."""
         from numba.core import types
 
-        return types.Dispatcher(self._dispatcher())
+        return types.Dispatcher(self._dispatcher(bare=Kernel._object_files))
 
     def _key(self, environment: bytes) -> str:
         """Return the digest of everything that the machine code depends on."""
@@ -235,7 +236,7 @@ class Kernel:
         """Return whether a value is not what a scalar parameter takes."""
         parameter = self._parameters[position]
         try:
-            struct.pack(parameter.slot, id(value) if parameter.ndim else value)
+            struct.pack("=" + parameter.slot, id(value) if parameter.ndim else value)
         except (OverflowError, struct.error):
             return True
         return False

@@ -1,0 +1,339 @@
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from afp.compiled import Kernel, cache_directory, kernel
+from afp.compiled import cache as kernel_cache
+
+REPOSITORY = Path(__file__).parents[1]
+SCALE = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AFP_CACHE", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
+def norm(x, power):
+    total = 0.0
+    for value in x:
+        total += math.exp(-abs(value)) + abs(value) ** power
+    return math.sqrt(total)
+
+
+def rows(matrix, norms):
+    for i in range(matrix.shape[0]):
+        norms[i] = norm_kernel(matrix[i], 2.0)
+
+
+def count(flags, codes, cube, wanted, factor):
+    hits = 0
+    for i in range(codes.size):
+        if not flags[i] and (codes[i] ^ wanted) & np.uint32(1) == 0:
+            hits += codes[i] // np.uint32(SCALE)
+    for i in range(cube.shape[0]):
+        for j in range(cube.shape[1]):
+            for k in range(cube.shape[2]):
+                hits += int(factor * cube[i, j, k])
+    return hits
+
+
+def narrow(bytes_, shorts, out):
+    for i in range(out.size):
+        out[i] = bytes_[i] * shorts[i]
+
+
+def fail(x):
+    if x > 3:
+        raise ValueError("too large")
+    return x
+
+
+norm_kernel = kernel("float64(float32[::1], float64)")(norm)
+SIGNATURES = {
+    norm: "float64(float32[::1], float64)",
+    rows: "void(float32[:, ::1], float64[::1])",
+    count: "int64(boolean[::1], uint32[::1], int16[:, :, ::1], uint32, float32)",
+    narrow: "void(uint8[::1], int16[::1], int64[::1])",
+    fail: "float64(float64)",
+}
+
+
+@pytest.fixture(scope="module", params=["object", "numba"])
+def compiled(request):
+    """Return what compiles a function once, for either way of running it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kernel, "_object_files", request.param == "object")
+
+        @cache
+        def compile_once(function):
+            made = kernel(SIGNATURES[function])(function)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                made.prepare()
+            assert (made._run == made._dispatch) == (request.param == "numba")
+            return made
+
+        yield compile_once
+
+
+def arrays(dtype, shape, **elements):
+    return hnp.arrays(dtype, shape, elements=elements or None)
+
+
+finite = {"min_value": -10, "max_value": 10}
+lengths = st.integers(0, 20)
+
+
+@given(x=arrays(np.float32, lengths, **finite), power=st.floats(0.5, 3), read_only=st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_float_result(compiled, x, power, read_only):
+    x.flags.writeable = not read_only
+    assert compiled(norm)(x, power) == pytest.approx(norm(x, power), rel=1e-5)
+
+
+@given(x=arrays(np.float32, st.tuples(lengths, lengths), **finite))
+@settings(deadline=None, max_examples=50)
+def test_kernel_calls_kernel_and_writes(compiled, x):
+    norms = np.full(len(x), -1.0)
+    assert compiled(rows)(x, norms) is None
+    np.testing.assert_allclose(norms, [norm(row, 2.0) for row in x], rtol=1e-5)
+
+
+@given(
+    codes=arrays(np.uint32, lengths),
+    cube=arrays(np.int16, hnp.array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=4)),
+    wanted=st.integers(0, 2**32 - 1),
+    factor=st.integers(-4, 4),
+)
+@settings(deadline=None, max_examples=50)
+def test_integer_result_of_many_types(compiled, codes, cube, wanted, factor):
+    flags = codes % 3 == 0
+    expected = sum(int(c) // SCALE for c in codes[~flags & ((codes ^ np.uint32(wanted)) % 2 == 0)])
+    expected += factor * int(cube.sum(dtype=np.int64))
+    assert compiled(count)(flags, codes, cube, wanted, factor) == expected
+
+
+@given(a=arrays(np.uint8, 7), b=arrays(np.int16, 7))
+@settings(deadline=None, max_examples=20)
+def test_narrow_types_and_subclasses(compiled, a, b):
+    out = np.zeros(7, np.int64)
+    compiled(narrow)(a.view(np.memmap), b, out)
+    np.testing.assert_array_equal(out, a.astype(np.int64) * b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros(3), 1.0), "norm: x must be float32.*, not writable .* 1-dimensional float64"),
+        ((np.zeros((3, 1), np.float32), 1.0), "x must be .* not writable .* 2-dimensional float32"),
+        ((np.zeros(6, np.float32)[::2], 1.0), "x must be .* not writable strided"),
+        ((np.frombuffer(bytes(9), np.float32, 2, 1), 1.0), "x must be .* not read-only unaligned"),
+        (([1.0], 1.0), r"x must be .*, not list \[1.0\]"),
+        ((None, 1.0), "x must be .*, not NoneType None"),
+        ((np.zeros(3, np.float32), "1"), "power must be float64, not str '1'"),
+        ((np.zeros(3, np.float32),), "takes 2 arguments, not 1"),
+        ((np.zeros(3, np.float32), 1.0, 2), "takes 2 arguments, not 3"),
+    ],
+)
+def test_unfit_argument_is_named(compiled, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        compiled(norm)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "factor", "name"),
+    [(-1, 1, "wanted"), (2**32, 1, "wanted"), (1.5, 1, "wanted"), (1, 1e39, "factor")],
+)
+def test_scalar_out_of_range(compiled, wanted, factor, name):
+    arguments = np.zeros(1, bool), np.zeros(1, np.uint32), np.zeros((1, 1, 1), np.int16)
+    with pytest.raises(TypeError, match=f"count: {name} must be"):
+        compiled(count)(*arguments, wanted, factor)
+
+
+def test_output_must_be_writable(compiled):
+    out = np.zeros(2)
+    out.flags.writeable = False
+    with pytest.raises(TypeError, match=r"rows: (norms must be writable|.*\n)"):
+        compiled(rows)(np.ones((2, 2), np.float32), out)
+    assert not out.any()
+
+
+def test_exception_is_not_ignored(compiled):
+    assert compiled(fail)(2) == 2
+    with pytest.raises(RuntimeError, match="fail raised an exception"):
+        compiled(fail)(4)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "int64(float32[::1], float64",
+        "int64(float32[:], float64)",
+        "int64(complex64[::1], float64)",
+        "float32(float32[::1], float64)",
+        "int64(float32[::1])",
+        "int64(float32[::1] float64)",
+        "int64()",
+    ],
+)
+def test_unfit_signature_is_refused(signature):
+    with pytest.raises(ValueError, match="does not fit"):
+        kernel(signature)(norm)
+
+
+def test_inner_function_is_refused():
+    with pytest.raises(ValueError, match="holds another function"):
+        kernel("int64(int64)")(lambda n: sum(i for i in range(n)))
+
+
+def test_unresolved_symbol_falls_back_with_a_warning(monkeypatch):
+    monkeypatch.setattr(Kernel, "_object_files", True)
+    gamma = kernel("float64(float64)")(lambda x: math.gamma(x) + 1)
+    with pytest.warns(RuntimeWarning, match="not available outside numba"):
+        assert gamma(5.0) == pytest.approx(25.0)
+
+
+def test_threads_run_at_the_same_time(monkeypatch):
+    @kernel("int64(int64[::1])")
+    def wait(flag):
+        for i in range(2_000_000_000):
+            flag[1] = i
+            if flag[0] != 0:
+                return 1
+        return 0
+
+    monkeypatch.setattr(Kernel, "_object_files", True)
+    wait(np.ones(2, np.int64))
+    flag, results = np.zeros(2, np.int64), []
+    threads = [threading.Thread(target=lambda: results.append(wait(flag))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.01)
+    flag[0] = 1
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_works_after_fork(compiled):
+    x = np.ones(4, np.float32)
+    expected = compiled(norm)(x, 2.0)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if compiled(norm)(x, 2.0) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from afp.compiled import kernel
+
+CONSTANT = 5
+
+@kernel("int64(int64)")
+def callee(n):
+    return n + CONSTANT
+
+@kernel("int64(int64[::1])")
+def caller(x):
+    return callee(x[0]) * 2
+
+print(caller(np.array([4])), "numba" in sys.modules)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run_program(program=PROGRAM, **environment):
+        (tmp_path / "program.py").write_text(textwrap.dedent(program))
+        environment = {"AFP_CACHE": str(tmp_path / "cache"), **environment}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AFP_", "XDG_"))}
+        done = subprocess.run(
+            [sys.executable, "program.py"],
+            cwd=tmp_path,
+            env={**inherited, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split(), done.stderr
+
+    return run_program
+
+
+def test_second_process_does_not_import_numba(run):
+    assert run() == (["18", "True"], "")
+    assert run() == (["18", "False"], "")
+    assert run(AFP_COMPILED="numba") == (["18", "True"], "")
+
+
+def test_change_of_callee_or_constant_compiles_again(run, tmp_path):
+    run()
+    for old, new, result in [("n + C", "n * C", "40"), ("T = 5", "T = 6", "20")]:
+        assert run(PROGRAM.replace(old, new)) == ([result, "True"], "")
+        assert run(PROGRAM.replace(old, new)) == ([result, "False"], "")
+    assert run() == (["18", "False"], "")
+    for constant in range(10, 13):
+        run(PROGRAM.replace("= 5", f"= {constant}"))
+    names = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert len(names) == kernel_cache.ENTRIES_KEPT
+
+
+def test_damaged_entry_is_rebuilt(run, tmp_path):
+    run()
+    (entry,) = (tmp_path / "cache").iterdir()
+    intact = entry.read_bytes()
+    for damaged in (b"", intact[:-100], intact[:200] + b"\xff" + intact[201:]):
+        entry.write_bytes(damaged)
+        assert run() == (["18", "True"], "")
+        assert len(entry.read_bytes()) == len(intact)
+    assert run() == (["18", "False"], "")
+
+
+def test_without_writable_directory_it_warns_once(run, tmp_path):
+    (tmp_path / "file").touch()
+    twice = PROGRAM + "print(callee(1))"
+    output, errors = run(twice, AFP_CACHE=str(tmp_path / "file" / "below"))
+    assert output == ["18", "True", "6"]
+    assert errors.count("set AFP_CACHE") == 1
+
+
+def test_user_directory_stands_in_for_the_package(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("AFP_CACHE", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    assert cache_directory() == Path(kernel_cache.__file__).with_name("__pycache__")
+    monkeypatch.setattr(kernel_cache, "__file__", str(tmp_path / "file" / "cache.py"))
+    assert cache_directory() == tmp_path / "user" / "afp"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "user"))
+    assert cache_directory() is None
+
+
+def test_processes_that_compile_at_once(run):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(run())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [output[0] for output, _ in results] == ["18", "18"]
+    assert run() == (["18", "False"], "")
