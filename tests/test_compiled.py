@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import afp
 from afp.compiled import Kernel, cache_directory, kernel
 from afp.compiled import cache as kernel_cache
 
@@ -178,6 +180,23 @@ def test_exception_is_not_ignored(compiled):
     assert compiled(fail)(2) == 2
     with pytest.raises(RuntimeError, match="fail raised an exception"):
         compiled(fail)(4)
+
+
+def test_every_kernel_of_the_package_is_an_object_file(monkeypatch):
+    monkeypatch.setattr(Kernel, "_object_files", True)
+    monkeypatch.delenv("AFP_CACHE")
+    package = Path(afp.__file__).parent
+    names = set()
+    for path in package.rglob("*.py"):
+        if "\n@kernel(" in path.read_text(encoding="utf-8"):
+            module = import_module(".".join(path.relative_to(package.parent).with_suffix("").parts))
+            made = [each for each in vars(module).values() if isinstance(each, Kernel)]
+            names |= {each.name for each in made}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                for each in made:
+                    each.prepare()
+    assert names
 
 
 @pytest.mark.parametrize(
