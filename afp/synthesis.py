@@ -7,6 +7,13 @@ from afp.fingerprint import F32
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10))
 
 
+_N_PARTIALS = 8
+_CYCLE = 4096  # samples of one period, from which notes of all pitches are read
+_HARMONICS = np.sin(
+    2 * np.pi * np.outer(np.arange(1, _N_PARTIALS + 1), np.arange(_CYCLE) / _CYCLE)
+).astype(np.float32)
+
+
 def song(seed: int, *, seconds: float, sample_rate: int = 16_000) -> F32:
     """Compose and play a song: chords, a bass, a melody and drums.
 
@@ -30,14 +37,17 @@ def song(seed: int, *, seconds: float, sample_rate: int = 16_000) -> F32:
     beat = 60.0 / rng.uniform(76, 148)
     key = rng.uniform(200.0, 400.0)  # in no tuning in particular, as old records are
     scale = np.array(SCALES[rng.integers(len(SCALES))])
-    timbres = [rng.uniform(0.2, 1.0, 8) / np.arange(1, 9) for _ in range(3)]
+    timbres = [
+        (rng.uniform(0.2, 1.0, _N_PARTIALS) / np.arange(1, _N_PARTIALS + 1)).astype(np.float32)
+        for _ in range(3)
+    ]
 
     def pitch(degree: int, octave: int) -> float:
         octaves, step = divmod(degree, 7)
         return float(key * 2.0 ** (octave + octaves + scale[step] / 12))
 
     def play(sound: F32, at_seconds: float) -> None:
-        start = round(at_seconds * sample_rate)
+        start = max(round(at_seconds * sample_rate), 0)
         if start < n:
             mix[start : start + len(sound)] += sound
 
@@ -64,20 +74,20 @@ def song(seed: int, *, seconds: float, sample_rate: int = 16_000) -> F32:
             if rng.random() < 0.7:
                 play(_noise_burst(rng, 0.03, sample_rate, 0.12), at)
     mix = mix[:n]
-    return mix * np.float32(0.8 / max(float(np.abs(mix).max(initial=0)), 1e-9))
+    mix *= np.float32(0.8 / max(float(np.abs(mix).max(initial=0)), 1e-9))
+    return mix
 
 
-def _note(
-    frequency_hz: float, seconds: float, partials: np.ndarray, sample_rate: int, gain: float
-) -> F32:
-    t = np.arange(round(seconds * sample_rate)) / sample_rate
+def _note(frequency_hz: float, seconds: float, partials: F32, sample_rate: int, gain: float) -> F32:
+    t = np.arange(round(seconds * sample_rate), dtype=np.float32) / np.float32(sample_rate)
     harmonics = np.arange(1, len(partials) + 1)
     audible = harmonics * frequency_hz < 0.45 * sample_rate
-    phases = 2 * np.pi * frequency_hz * np.outer(harmonics[audible], t)
-    wave = partials[audible] @ np.sin(phases)
-    envelope = np.minimum(t / 0.008, 1) * np.exp(-2.5 * t / seconds)
+    cycle = partials[audible] @ _HARMONICS[: np.count_nonzero(audible)]
+    wave = cycle[(t * np.float32(frequency_hz * _CYCLE)).astype(np.int32) % _CYCLE]
+    envelope = np.minimum(t / 0.008, 1) * np.exp(-2.5 / seconds * t)
     fade = np.minimum((seconds - t) / 0.02, 1)
-    return (gain * wave * envelope * fade).astype(np.float32)
+    note: F32 = np.float32(gain) * wave * envelope * fade
+    return note
 
 
 def _kick(sample_rate: int) -> F32:
@@ -86,9 +96,7 @@ def _kick(sample_rate: int) -> F32:
     return (0.7 * sweep * np.exp(-14 * t)).astype(np.float32)
 
 
-def _noise_burst(
-    rng: np.random.Generator, seconds: float, sample_rate: int, gain: float
-) -> F32:
+def _noise_burst(rng: np.random.Generator, seconds: float, sample_rate: int, gain: float) -> F32:
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     noise = np.diff(rng.standard_normal(len(t) + 1))
     return (gain * noise * np.exp(-5 * t / seconds)).astype(np.float32)

@@ -47,7 +47,9 @@ def test_chunks_join_to_what_one_go_gives(seconds, monkeypatch):
 def test_chunks_keep_their_place_when_a_backend_finds_no_frames_in_silence(monkeypatch):
     monkeypatch.setattr(streaming, "CHUNK_SECONDS", 20.0)
     monkeypatch.setattr(streaming, "WHOLE_SECONDS", 30.0)
-    samples = np.concatenate([np.zeros(8000 * 70, np.float32), song(1, seconds=9, sample_rate=8000)])
+    samples = np.concatenate(
+        [np.zeros(8000 * 70, np.float32), song(1, seconds=9, sample_rate=8000)]
+    )
     backend = example_backend()
     parts = feed_in_blocks(ChunkedExtraction(backend), samples, np.random.default_rng(3))
     assert parts.frames.min() >= 70 / backend.hop_seconds - 32

@@ -5,19 +5,20 @@ from pathlib import Path
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 from afp.errors import ExitCode
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=("afp check",),
+    exit_statuses={0: "It is whole.", 4: "It is not, or cannot be used."},
+)
 @options.store
-def command(store_path: Path) -> None:
+def command(*, store_path: Path) -> None:
     """Verify that the store is whole: every checksum, every cross-reference.
 
-    Prints one line a fault. Exit status: 0 none, 4 some.
-
-    \b
-    Example:
-      afp check
+    Prints one line a fault.
     """
     from afp.store import Store
 

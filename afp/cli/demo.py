@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 from afp.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ TITLES = (
     "Second Sunday",
     "Open Window",
 )
-UNKNOWN_TITLE = "Somebody Else's Song"
+UNKNOWN_TITLE = "(song not indexed)"
 SONG_SECONDS = 45.0
 CLIP_SECONDS = 6.0
 SAMPLE_RATE = 16_000
@@ -46,7 +47,13 @@ class _Clip:
     snr_db: float
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "afp demo",
+        "afp demo --keep /tmp/afp-demo",
+    ),
+)
 @options.backend
 @click.option(
     "--keep",
@@ -54,16 +61,11 @@ class _Clip:
     metavar="DIR",
     help="Leave the music, the clips and the store in DIR, to play with.",
 )
-def command(backend: str | None, keep: Path | None) -> None:
+def command(*, backend: str | None, keep: Path | None) -> None:
     """Make a small music library, index it, and query it through noise.
 
     Everything is synthesised and lies in a temporary folder that is removed at the end. One of
     the clips is from a song that is not in the store: no answer is the right answer to it.
-
-    \b
-    Examples:
-      afp demo
-      afp demo --keep /tmp/afp-demo
     """
     folder = keep or Path(tempfile.mkdtemp(prefix="afp-demo-"))
     try:
@@ -72,13 +74,14 @@ def command(backend: str | None, keep: Path | None) -> None:
         if keep is None:
             shutil.rmtree(folder)
     if keep is not None:
-        terminal.note(f"\nkept in {keep}; for example: afp -h; afp query -d {keep / 'store'} …")
+        terminal.note("", f"kept in {keep}; try: afp query -d {keep}/store {keep}/clips/*")
     terminal.note(
-        "\nnow with your own music:\n"
-        "  afp index ~/Music          fingerprint a folder; again to bring it up to date\n"
-        "  afp query clip.wav         name a clip\n"
-        "  afp query --all show.mp3   list everything in a long recording\n"
-        "  afp stats                  what is stored, and what it costs"
+        "",
+        "now with your own music:",
+        "  afp index ~/Music          fingerprint a folder; again to bring it up to date",
+        "  afp query clip.wav         name a clip",
+        "  afp query --all show.mp3   list everything in a long recording",
+        "  afp stats                  what is stored, and what it costs",
     )
     if n_wrong:
         raise SystemExit(ExitCode.NO_MATCH)
@@ -88,19 +91,22 @@ def _run(folder: Path, backend: str | None) -> int:
     from afp.library import Searcher, index
 
     started = time.perf_counter()
-    terminal.note(f"composing {len(TITLES)} songs of {terminal.duration(SONG_SECONDS)} …")
     clips = _make_library(folder)
-    terminal.note(f"  {time.perf_counter() - started:.1f} s\nindexing them …")
+    seconds = time.perf_counter() - started
+    length = terminal.duration(SONG_SECONDS)
+    terminal.note(f"composed {len(TITLES)} songs of {length} in {seconds:.1f} s")
     report = index(folder / "store", [folder / "music"], backends=[backend] if backend else ())
-    terminal.note(
-        f"  {report.wall_seconds:.1f} s for {terminal.duration(report.audio_seconds)} of audio\n"
-        f"querying {terminal.count(len(clips), 'clip')} of {CLIP_SECONDS:.0f} s in noise …"
-    )
+    length = terminal.duration(report.audio_seconds)
+    terminal.note(f"indexed {length} of audio in {report.wall_seconds:.1f} s")
     with Searcher.open(folder / "store") as searcher:
         started = time.perf_counter()
         results = [searcher.query(clip.path) for clip in clips]
         seconds = time.perf_counter() - started
-    terminal.note(f"  {1000 * seconds / len(clips):.0f} ms a clip\n")
+    milliseconds = 1000 * seconds / len(clips)
+    terminal.note(
+        f"queried {len(clips)} noisy clips of {CLIP_SECONDS:.0f} s, {milliseconds:.0f} ms each"
+    )
+    terminal.note("")
     return _show(clips, results)
 
 
@@ -110,7 +116,7 @@ def _make_library(folder: Path) -> list[_Clip]:
     from afp.synthesis import song
 
     rng = np.random.default_rng(20)
-    clips = []
+    clips: list[_Clip] = []
     for name in ("music", "clips"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number, title in enumerate((*TITLES, UNKNOWN_TITLE)):
@@ -149,18 +155,19 @@ def _show(clips: list[_Clip], results: "list[QueryResult]") -> int:
         place = error = p_false = ""
         if match is not None:
             offset = match.track_start - match.query_start
-            place = f"{terminal.clock(offset)} – {terminal.clock(offset + CLIP_SECONDS)}"
+            place = terminal.clock(offset)
             error = f"{1000 * (offset - clip.start_seconds):+.0f} ms"
             p_false = terminal.probability(match.p_false)
-        truth = clip.title if clip.title != UNKNOWN_TITLE else f"{clip.title} (not in the store)"
         mark = "✓" if right else "✗"
-        rows.append((truth, f"{clip.snr_db:+.0f} dB", mark, answer, place, error, p_false))
+        rows.append((clip.title, f"{clip.snr_db:+.0f} dB", mark, answer, place, error, p_false))
     columns = ("clip of", "music/noise", "", "answer", "found at", "error", "p_false")
     if terminal.is_interactive():
-        terminal.table(columns, rows, right="music/noise error p_false")
+        terminal.table(columns, rows, right=("music/noise", "error", "p_false"))
     else:
         for row in (columns, *rows):
             terminal.tsv_line(row)
     n_right = len(rows) - n_wrong
-    terminal.note(f"\n{n_right} of {len(rows)} right; p_false: how likely such a score is by chance")
+    terminal.note(
+        "", f"{n_right} of {len(rows)} right; p_false: how likely such a score is by chance"
+    )
     return n_wrong

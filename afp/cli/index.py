@@ -1,4 +1,5 @@
 """``afp index``."""
+# ruff: noqa: RUF001 - × and – are meant
 
 import os
 import sys
@@ -8,14 +9,27 @@ from typing import TYPE_CHECKING
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 from afp.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from afp.backends import Parameter
-    from afp.library.indexing import FileOutcome, IndexReport, Planned
+    from afp.library.report import FileOutcome, IndexReport, Planned
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "afp index ~/Music",
+        "find /nas -name '*.flac' -print0 | afp index -0 --files-from -",
+    ),
+    exit_statuses={
+        0: "All is stored.",
+        3: "Some files failed; the rest is stored.",
+        4: "The store cannot be used.",
+        130: "Interrupted; what was finished is stored.",
+    },
+)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
 @options.store
 @click.option(
@@ -43,8 +57,10 @@ if TYPE_CHECKING:
     help="Worker processes.  [default: one a core]",
 )
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed before.")
+@options.wait
 @options.json
 def command(
+    *,
     paths: tuple[str, ...],
     store_path: Path,
     backends: tuple[str, ...],
@@ -53,6 +69,7 @@ def command(
     null: bool,
     jobs: int | None,
     retry_failed: bool,
+    wait_seconds: float,
     as_json: bool,
 ) -> None:
     """Add music to the store: files, and folders with all that is in them.
@@ -61,21 +78,12 @@ def command(
     a store up to date. Files that cannot be decoded are named, remembered and skipped next time.
     Ctrl-C stores what is finished; the next run goes on from there.
 
-    \b
-    Examples:
-      afp index ~/Music
-      find /nas -name '*.flac' -print0 | afp index -0 --files-from -
-
-    \b
-    Exit status: 0; 3 when some files failed (the rest is stored); 4 when the store
-    cannot be used; 130 after Ctrl-C.
     """
     # The workers are the parallelism; threads of a BLAS beside them only get in the way.
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     from afp.cli.progress import IndexProgress
-    from afp.library.indexing import FileOutcome, index
-    from afp.library.interruption import Interruption
+    from afp.library import FileOutcome, Interruption, index
 
     everything = [*paths, *options.listed_paths(files_from, null=null)]
     if not everything and files_from is None:
@@ -100,11 +108,12 @@ def command(
             parameters=dict(_parsed(parameter) for parameter in parameters),
             n_workers=jobs,
             retry_failed=retry_failed,
+            wait_seconds=wait_seconds,
             observer=observe,
             interruption=interruption,
         )
     if interactive:
-        for outcome in [*report.partial, *report.failures]:
+        for outcome in (*report.partial, *report.failures):
             _tell_trouble(outcome)
     _tell(report, store_path)
     if report.interrupted:
@@ -140,7 +149,7 @@ def _as_json(outcome: "FileOutcome") -> terminal.JsonObject:
 
 
 def _tell_trouble(outcome: "FileOutcome") -> None:
-    from afp.library.indexing import Status
+    from afp.library.report import Status
 
     if outcome.status is Status.FAILED:
         terminal.warn(f"failed: {outcome.file.path}: {outcome.error}")

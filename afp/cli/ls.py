@@ -7,28 +7,30 @@ from typing import TYPE_CHECKING
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 
 if TYPE_CHECKING:
     from afp.fingerprint import Track
     from afp.store import Store
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "afp ls",
+        "afp ls miles --json | jq -r .path",
+        "afp ls --failed",
+    ),
+)
 @click.argument("text", default="")
 @options.store
 @click.option("--failed", is_flag=True, help="List the files that could not be indexed, and why.")
 @options.json
-def command(text: str, store_path: Path, failed: bool, as_json: bool) -> None:
+def command(*, text: str, store_path: Path, failed: bool, as_json: bool) -> None:
     """List the tracks in the store, or those with TEXT in path, title, artist or album.
 
     Prints a table to a terminal; elsewhere lines of tab-separated fields: id, path, seconds,
     title, artist, backends, partial (why only a part could be decoded).
-
-    \b
-    Examples:
-      afp ls
-      afp ls miles --json | jq -r .path
-      afp ls --failed
     """
     from afp.store import Store
 
@@ -71,7 +73,7 @@ def _list_tracks(tracks: "Iterable[Track]", *, as_json: bool) -> None:
             )
             for track in tracks
         ]
-        terminal.table(("id", "length", "artist", "title", "path"), rows, right="id length")
+        terminal.table(("id", "length", "artist", "title", "path"), rows, right=("id", "length"))
         terminal.note(terminal.count(len(rows), "track"))
     else:
         for track in tracks:

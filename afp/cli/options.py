@@ -40,6 +40,15 @@ backend = click.option(
 
 json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
+wait = click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="How long to wait while another process writes to the store.",
+)
+
 dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 
 
@@ -69,7 +78,9 @@ def listed_paths(listing: str | None, *, null: bool) -> Iterator[str]:
     """
     if listing is None:
         if null:
-            raise UsageError("-0 needs --files-from", hint="find … -print0 | afp … -0 --files-from -")
+            raise UsageError(
+                "-0 needs --files-from", hint="find … -print0 | afp … -0 --files-from -"
+            )
         return
     try:
         content = sys.stdin.buffer.read() if listing == "-" else Path(listing).read_bytes()

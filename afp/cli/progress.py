@@ -1,4 +1,5 @@
 """The progress bar of ``afp index``."""
+# ruff: noqa: RUF001 - × is meant
 
 import sys
 from types import TracebackType
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from afp.cli import terminal
 
 if TYPE_CHECKING:
-    from afp.library.indexing import FileOutcome, Planned
+    from afp.library.report import FileOutcome, Planned
 
 
 class IndexProgress:
@@ -38,7 +39,7 @@ class IndexProgress:
 
     def update(self, event: "Planned | FileOutcome") -> None:
         """Take what `afp.library.index` tells its observer."""
-        from afp.library.indexing import Planned, Status
+        from afp.library.report import Planned, Status
 
         if not self._shown:
             return
@@ -50,7 +51,8 @@ class IndexProgress:
             if event.track is not None:
                 self._audio_seconds += event.track.duration_seconds
             self._n_files += 1
-            self._progress.update(self._task, advance=event.file.size, **self._figures())
+            self._progress.advance(self._task, event.file.size)
+            self._show_figures()
 
     def _start(self, planned: "Planned") -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,13 +70,17 @@ class IndexProgress:
             transient=True,
             refresh_per_second=4,
         )
-        self._task = self._progress.add_task("", total=planned.n_bytes, **self._figures())
+        self._task = self._progress.add_task(
+            "", total=planned.n_bytes, files="", speed="", failed=""
+        )
+        self._show_figures()
         self._progress.start()
 
-    def _figures(self) -> dict[str, str]:
-        elapsed = self._progress.tasks[0].elapsed if self._progress.tasks else None
-        return {
-            "files": f"{self._n_files:,}/{self._n_planned:,} files",
-            "speed": f"{self._audio_seconds / elapsed:,.0f} × realtime" if elapsed else "",
-            "failed": f"{self._n_failed} failed" if self._n_failed else "",
-        }
+    def _show_figures(self) -> None:
+        elapsed = self._progress.tasks[0].elapsed
+        self._progress.update(
+            self._task,
+            files=f"{self._n_files:,}/{self._n_planned:,} files",
+            speed=f"{self._audio_seconds / elapsed:,.0f} × realtime" if elapsed else "",
+            failed=f"{self._n_failed} failed" if self._n_failed else "",
+        )

@@ -5,26 +5,28 @@ from pathlib import Path
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "afp prune --dry-run",
+        "afp prune",
+    ),
+)
 @options.store
 @options.dry_run
+@options.wait
 @click.option("--force", is_flag=True, help="Also when it looks as if a disk were not mounted.")
-def command(store_path: Path, dry_run: bool, force: bool) -> None:
+def command(*, store_path: Path, dry_run: bool, wait_seconds: float, force: bool) -> None:
     """Remove tracks whose files are gone.
 
     To bring renamed files up to date, run `afp index` first: it recognises them.
-
-    \b
-    Examples:
-      afp prune --dry-run
-      afp prune
     """
-    from afp.library.upkeep import prune
-    from afp.store import Store
+    from afp.library.upkeep import open_existing, prune
 
-    with Store.open(store_path, write=not dry_run) as store:
+    with open_existing(store_path, write=not dry_run, wait_seconds=wait_seconds) as store:
         vanished = prune(store, dry_run=dry_run, force=force)
     for path in vanished.paths:
         terminal.tsv_line((path,))

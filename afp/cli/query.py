@@ -1,4 +1,5 @@
 """``afp query``."""
+# ruff: noqa: RUF001 - × and – are meant
 
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 from afp.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +18,21 @@ if TYPE_CHECKING:
     from afp.library.querying import QueryResult
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "afp query clip.wav",
+        "ffmpeg -v error -i talk.mp4 -f wav - | afp query - --json | jq .matches",
+        "afp query --all radio-show.mp3",
+    ),
+    exit_statuses={
+        0: "A match.",
+        1: "No match.",
+        3: "A clip could not be read.",
+        4: "The store cannot be used.",
+        130: "Interrupted.",
+    },
+)
 @click.argument(
     "clips", nargs=-1, type=click.Path(allow_dash=True, path_type=str), metavar="CLIP..."
 )
@@ -44,6 +60,7 @@ if TYPE_CHECKING:
 )
 @options.json
 def command(
+    *,
     clips: tuple[str, ...],
     store_path: Path,
     backend: str | None,
@@ -60,15 +77,6 @@ def command(
     query start and end, track start and end (in seconds), score, p_false, backend. p_false is
     the probability that a clip of something that is not in the store would score this high.
 
-    \b
-    Examples:
-      afp query clip.wav
-      ffmpeg -v error -i talk.mp4 -f wav - | afp query - --json | jq .matches
-      afp query --all radio-show.mp3
-
-    \b
-    Exit status: 0 a match, 1 none, 3 a clip could not be read, 4 the store cannot be
-    used, 130 after Ctrl-C.
     """
     everything = [*clips, *options.listed_paths(files_from, null=null)]
     if not everything and files_from is None:
@@ -121,10 +129,10 @@ def _as_json(result: "QueryResult") -> terminal.JsonObject:
                 "query_end": round(match.query_end, 4),
                 "track_start": round(match.track_start, 4),
                 "track_end": round(match.track_end, 4),
-                "score": match.score,
-                "p_false": match.p_false,
-                "speed": match.speed,
-                "pitch": match.pitch,
+                "score": float(match.score),
+                "p_false": float(match.p_false),
+                "speed": float(match.speed),
+                "pitch": float(match.pitch),
             }
             for rank, match in enumerate(result.matches, 1)
         ],
@@ -158,18 +166,12 @@ def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
 def _draw(results: "Iterable[QueryResult]") -> None:
     rows = []
     for result in results:
-        if result.error:
-            continue
-        for match in result.matches:
-            rows.append((result.query, *_row(match)))
-        if not result.matches:
-            rows.append((result.query, "no match", "", "", "", ""))
+        rows += [(result.query, *_row(match)) for match in result.matches]
+        if not (result.matches or result.error):
+            rows.append((result.query, "no match", "", "", ""))
     if rows:
-        terminal.table(
-            ("query", "track", "in the query", "in the track", "score", "p_false"),
-            rows,
-            right="score p_false",
-        )
+        columns = ("query", "track", "in the query", "in the track", "p_false")
+        terminal.table(columns, rows, right=("p_false",), whole=columns[2:])
 
 
 def _row(match: "Match") -> tuple[str, ...]:
@@ -178,9 +180,8 @@ def _row(match: "Match") -> tuple[str, ...]:
         name += f" (speed × {match.speed:.3f})"
     return (
         name,
-        f"{terminal.clock(match.query_start)} – {terminal.clock(match.query_end)}",
-        f"{terminal.clock(match.track_start)} – {terminal.clock(match.track_end)}",
-        f"{match.score:.4g}",
+        f"{terminal.clock(match.query_start)}–{terminal.clock(match.query_end)}",
+        f"{terminal.clock(match.track_start)}–{terminal.clock(match.track_end)}",
         terminal.probability(match.p_false),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afp.cli import options, terminal
+from afp.cli.command import Command
 from afp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,28 +16,32 @@ if TYPE_CHECKING:
     from afp.store import Snapshot
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "afp rm 12",
+        "afp rm --dry-run ~/Music/jingle.mp3",
+    ),
+)
 @click.argument("which", nargs=-1, required=True, metavar="ID|PATH|CONTENT...")
 @options.store
 @options.dry_run
-def command(which: tuple[str, ...], store_path: Path, dry_run: bool) -> None:
+@options.wait
+def command(
+    *, which: tuple[str, ...], store_path: Path, dry_run: bool, wait_seconds: float
+) -> None:
     """Remove tracks from the store; the audio files stay as they are.
 
     A track is named by its id, by the path of one of its files, or by its content id.
     Nothing is removed when one of the names is unknown.
-
-    \b
-    Examples:
-      afp rm 12
-      afp rm --dry-run ~/Music/jingle.mp3
     """
-    from afp.store import Store
+    from afp.library.upkeep import open_existing
 
-    with Store.open(store_path, write=not dry_run) as store:
+    with open_existing(store_path, write=not dry_run, wait_seconds=wait_seconds) as store:
         with store.snapshot() as snapshot:
             tracks = {track.id: track for track in (_named(snapshot, name) for name in which)}
         if not dry_run:
-            store.remove(tracks)
+            store.remove(list(tracks))
     for track in tracks.values():
         terminal.tsv_line((track.id, track.path))
     verb = "would be removed" if dry_run else "removed"

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from afp.errors import AfpError
 
@@ -52,7 +52,7 @@ def line(text: str) -> None:
 
 
 def json_line(value: object) -> None:
-    """Print one JSON object on a line of its own; undecodable bytes as ``\\udcXX``."""
+    r"""Print one JSON object on a line of its own; undecodable bytes as ``\udcXX``."""
     text = json.dumps(value, ensure_ascii=False)
     _write(text.encode(errors="backslashreplace").decode())
 
@@ -62,18 +62,31 @@ def tsv_line(fields: Iterable[object]) -> None:
     _write("\t".join(str(field).translate(_TSV_ESCAPES) for field in fields))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: str = "") -> None:
-    """Draw a table on the terminal; ``right`` names columns to align right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Draw a table on the terminal.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : iterable of sequence of str
+        Cells.
+    right, whole : sequence of str
+        Columns to align right, and columns never to break into several lines.
+    """
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        drawn.add_column(
-            column,
-            justify="right" if column in right.split() else "left",
-            overflow="fold",
-        )
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        drawn.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     console().print(drawn)
@@ -86,11 +99,12 @@ def console(stream: TextIO | None = None) -> "Console":
     return Console(file=stream or sys.stdout, highlight=False)
 
 
-def note(text: str) -> None:
+def note(*lines: str) -> None:
     """Say something on stderr."""
     # Data that was printed before must not appear after it.
     sys.stdout.flush()
-    print(printable(text), file=sys.stderr)
+    for text in lines:
+        print(printable(text), file=sys.stderr)
 
 
 def warn(text: str) -> None:
@@ -113,13 +127,12 @@ def silence_stdout() -> None:
 
 
 def clock(seconds: float) -> str:
-    """Format a time in a recording: ``3:07.25``, ``1:02:03.00``."""
+    """Format a time in a recording: ``3:07.2``, ``1:02:03.0``."""
     sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-    hundredths = round(seconds * 100)
-    minutes, rest = divmod(hundredths, 6000)
+    minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
-    tail = f"{rest // 100:02d}.{rest % 100:02d}"
-    return f"{sign}{hours}:{minutes:02d}:{tail}" if hours else f"{sign}{minutes}:{tail}"
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{sign}{hours}:{minutes:02d}:{rest}" if hours else f"{sign}{minutes}:{rest}"
 
 
 def duration(seconds: float) -> str:

@@ -8,9 +8,10 @@ Examples
 ...     print(searcher.query("clip.wav").matches)
 """
 
-from afp.library.indexing import FileOutcome, IndexReport, Planned, Status, index
+from afp.library.indexing import index
 from afp.library.interruption import Interruption
 from afp.library.querying import DEFAULT_MAX_P, QueryResult, Searcher
+from afp.library.report import FileOutcome, IndexReport, Planned, Status
 from afp.library.upkeep import Vanished, prune
 
 __all__ = [

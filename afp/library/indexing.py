@@ -1,127 +1,30 @@
 """Put audio files into a store: worker processes extract, one process writes."""
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from afp.audio import AudioFile, ContentHash, Tags, decode, read_tags, walk
 from afp.backends import Backend, Parameter, create
 from afp.errors import AfpError, InputError
-from afp.fingerprint import Fingerprint, Track
+from afp.fingerprint import Fingerprint
 from afp.library.choice import backends_to_index
 from afp.library.interruption import Interruption
+from afp.library.report import FileOutcome, IndexReport, Planned, Status
 from afp.library.streaming import Extraction
-from afp.store import NewTrack, Store
+from afp.store import Failure, NewTrack, PathEntry, Snapshot, Store
+
+if TYPE_CHECKING:
+    from afp.library.workers import Pool
 
 BATCH_TRACKS = 32
 BATCH_SECONDS = 2.0
 
-
-class Status(StrEnum):
-    """What became of a file."""
-
-    ADDED = "added"
-    MOVED = "moved"
-    DUPLICATE = "duplicate"
-    UPDATED = "updated"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class FileOutcome:
-    """What became of one file, told when it is safe in the store.
-
-    Attributes
-    ----------
-    file : AudioFile
-        The file.
-    status : Status
-        ``added``: new audio. ``moved``: known audio whose file was somewhere else.
-        ``duplicate``: known audio whose other file is still there. ``updated``: known audio in
-        a known file; new tags, or one more backend. ``skipped``: unchanged since it was stored
-        or since it failed. ``failed``: could not be decoded.
-    track : Track or None
-        The track in the store.
-    error : str or None
-        Why it failed, now or (``skipped``) in an earlier run.
-    """
-
-    file: AudioFile
-    status: Status
-    track: Track | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What a run is about to do.
-
-    Attributes
-    ----------
-    n_files : int
-        Number of files to decode.
-    n_bytes : int
-        Their size together.
-    backends : tuple of str
-        The backends they will be fingerprinted with.
-    """
-
-    n_files: int
-    n_bytes: int
-    backends: tuple[str, ...]
-
-
 Observer = Callable[[Planned | FileOutcome], None]
-
-
-@dataclass(slots=True)
-class IndexReport:
-    """What a run has done.
-
-    Attributes
-    ----------
-    counts : dict of Status to int
-        Number of files.
-    failures : list of FileOutcome
-        The files that failed in this run.
-    partial : list of Track
-        Tracks of which only the first part could be decoded.
-    failed_before : int
-        How many of the skipped files failed in an earlier run.
-    audio_seconds : float
-        Length of what was decoded and stored.
-    wall_seconds : float
-        How long it took.
-    interrupted : int or None
-        The signal that ended the run before it was through.
-    n_left : int
-        Files that were not looked at for that reason.
-    """
-
-    counts: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
-    failures: list[FileOutcome] = field(default_factory=list)
-    partial: list[Track] = field(default_factory=list)
-    failed_before: int = 0
-    audio_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    interrupted: int | None = None
-    n_left: int = 0
-
-    def count(self, outcome: FileOutcome) -> None:
-        """Add one file."""
-        self.counts[outcome.status] += 1
-        if outcome.status is Status.FAILED:
-            self.failures.append(outcome)
-        elif outcome.status is Status.SKIPPED:
-            self.failed_before += outcome.error is not None
-        elif outcome.track is not None:
-            self.audio_seconds += outcome.track.duration_seconds
-            if outcome.track.partial:
-                self.partial.append(outcome.track)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +50,7 @@ def index(
     parameters: Mapping[str, Parameter] | None = None,
     n_workers: int | None = None,
     retry_failed: bool = False,
+    wait_seconds: float = 0.0,
     observer: Observer = lambda event: None,
     interruption: Interruption | None = None,
 ) -> IndexReport:
@@ -169,6 +73,8 @@ def index(
         Number of worker processes; else as many as there are usable cores.
     retry_failed : bool
         Try files again that failed before.
+    wait_seconds : float
+        How long to wait for another writer to finish.
     observer : callable
         Told once a `Planned`, then a `FileOutcome` for each file.
     interruption : Interruption, optional
@@ -189,7 +95,15 @@ def index(
         observer(outcome)
 
     # The store is closed again before the workers are forked: nothing of LMDB may cross a fork.
-    chosen, jobs = _plan(Path(path), paths, backends, parameters, retry_failed, tell)
+    chosen, jobs = _plan(
+        Path(path),
+        paths,
+        names=backends,
+        parameters=parameters,
+        retry_failed=retry_failed,
+        wait_seconds=wait_seconds,
+        tell=tell,
+    )
     observer(
         Planned(
             n_files=len(jobs),
@@ -204,7 +118,7 @@ def index(
             Pool[_Job, _Extracted | str](
                 _Extractor, (specifications,), n_workers=n_workers
             ) as pool,
-            Store.open(Path(path), write=True) as store,
+            Store.open(Path(path), write=True, wait_seconds=wait_seconds) as store,
         ):
             for backend in chosen:
                 store.register(
@@ -224,44 +138,54 @@ def index(
 def _plan(
     path: Path,
     paths: Iterable[str | Path],
+    *,
     names: Sequence[str],
     parameters: Mapping[str, Parameter] | None,
     retry_failed: bool,
+    wait_seconds: float,
     tell: Callable[[FileOutcome], None],
 ) -> tuple[list[Backend], list[_Job]]:
     """Find the files that need work, the largest first: the last to finish keeps others waiting."""
-    known: Mapping[str, tuple[int, int, int]] = {}
-    failures: dict[str, tuple[int, int, str]] = {}
+
+    def missing(path: str, error: InputError) -> None:
+        reason = str(error).removeprefix(f"{path}: ")
+        tell(FileOutcome(AudioFile(path, 0, 0), Status.FAILED, error=reason))
+
+    known: Mapping[str, PathEntry] = {}
+    failures: dict[str, Failure] = {}
     lacking: dict[int, tuple[str, ...]] = {}
-    if Store.exists(path):
-        with Store.open(path) as store, store.snapshot() as snapshot:
+    if path.exists():
+        # For writing, so that another writer is noticed before the work rather than after it.
+        with Store.open(path, write=True, wait_seconds=wait_seconds) as store:
             chosen = backends_to_index(store.backends(), names, parameters)
             wanted = tuple(backend.name for backend in chosen)
-            known = snapshot.paths()
-            failures = {f.path: (f.size, f.mtime_ns, f.reason) for f in store.failures()}
-            for track in snapshot.tracks():
-                missing = tuple(name for name in wanted if name not in track.backends)
-                if missing:
-                    lacking[track.id] = missing
+            with store.snapshot() as snapshot:
+                known = snapshot.paths()
+                failures = {failure.path: failure for failure in snapshot.failures()}
+                for track in snapshot.tracks():
+                    if absent := tuple(name for name in wanted if name not in track.backends):
+                        lacking[track.id] = absent
     else:
         chosen = backends_to_index({}, names, parameters)
         wanted = tuple(backend.name for backend in chosen)
     jobs = []
-    for file in walk(paths):
-        state = (file.size, file.mtime_ns)
-        track_id, *seen = known.get(file.path, (None, None, None))
-        *failed, reason = failures.get(file.path, (None, None, None))
-        if track_id is not None and tuple(seen) == state:
-            if track_id in lacking:
-                jobs.append(_Job(file, lacking[track_id]))
+    for file in walk(map(os.path.abspath, paths), on_error=missing):
+        entry, failure = known.get(file.path), failures.get(file.path)
+        if entry is not None and _is_unchanged(file, entry):
+            if entry.track_id in lacking:
+                jobs.append(_Job(file, lacking[entry.track_id]))
             else:
                 tell(FileOutcome(file, Status.SKIPPED))
-        elif tuple(failed) == state and not retry_failed:
-            tell(FileOutcome(file, Status.SKIPPED, error=reason))
+        elif failure is not None and _is_unchanged(file, failure) and not retry_failed:
+            tell(FileOutcome(file, Status.SKIPPED, error=failure.reason))
         else:
             jobs.append(_Job(file, wanted))
     jobs.sort(key=lambda job: -job.file.size)
     return chosen, jobs
+
+
+def _is_unchanged(file: AudioFile, then: PathEntry | Failure) -> bool:
+    return (file.size, file.mtime_ns) == (then.size, then.mtime_ns)
 
 
 class _Extractor:
@@ -276,7 +200,7 @@ class _Extractor:
         try:
             return self._extract(job)
         except AfpError as error:
-            return str(error)
+            return str(error).removeprefix(f"{job.file.path}: ")
         except Exception as error:
             # One file that a decoder or a backend chokes on must not end the run.
             return f"{type(error).__name__}: {error}"
@@ -291,8 +215,6 @@ class _Extractor:
             for block in decoder:
                 content.update(block)
                 extraction.feed(block)
-        if not decoder.duration_seconds:
-            raise InputError(f"{path}: there is no audio in it")
         return _Extracted(
             content_id=content.hexdigest(),
             duration_seconds=decoder.duration_seconds,
@@ -337,27 +259,30 @@ class _Writer:
         if not self._batch:
             return
         with self._store.snapshot() as before:
-            statuses = []
-            fresh = set()
-            for job, extracted in self._batch:
-                known = before.track_by_content(extracted.content_id)
-                at_path = before.track_by_path(job.file.path)
-                if known is None:
-                    again = extracted.content_id in fresh
-                    statuses.append(Status.DUPLICATE if again else Status.ADDED)
-                    fresh.add(extracted.content_id)
-                elif at_path is not None and at_path.id == known.id:
-                    statuses.append(Status.UPDATED)
-                elif Path(known.path).exists():
-                    statuses.append(Status.DUPLICATE)
-                else:
-                    statuses.append(Status.MOVED)
-                    self._store.forget_path(known.path)
+            statuses = list(self._statuses(before))
         tracks = self._store.add([_new_track(*entry) for entry in self._batch])
-        for (job, _), status, track in zip(self._batch, statuses, tracks, strict=True):
-            self._store.clear_failure(job.file.path)
+        for (job, _), (status, old_path), track in zip(self._batch, statuses, tracks, strict=True):
+            if status is Status.MOVED:
+                self._store.forget_path(old_path)
             self._tell(FileOutcome(job.file, status, track))
         self._batch.clear()
+
+    def _statuses(self, before: Snapshot) -> Iterator[tuple[Status, str]]:
+        """Tell what adding each file will mean, and the path of the track that it is already."""
+        fresh: set[str] = set()
+        for job, extracted in self._batch:
+            known = before.track_by_content(extracted.content_id)
+            at_path = before.track_by_path(job.file.path)
+            if known is None:
+                again = extracted.content_id in fresh
+                yield Status.DUPLICATE if again else Status.ADDED, ""
+                fresh.add(extracted.content_id)
+            elif at_path is not None and at_path.id == known.id:
+                yield Status.UPDATED, known.path
+            elif Path(known.path).exists():
+                yield Status.DUPLICATE, known.path
+            else:
+                yield Status.MOVED, known.path
 
 
 def _new_track(job: _Job, extracted: _Extracted) -> NewTrack:

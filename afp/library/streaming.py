@@ -97,9 +97,7 @@ class ChunkedExtraction:
         return concatenate(self._parts)
 
 
-def windows(
-    blocks: Iterable[F32], *, window: int, step: int
-) -> Iterator[tuple[int, F32]]:
+def windows(blocks: Iterable[F32], *, window: int, step: int) -> Iterator[tuple[int, F32]]:
     """Cut a stream of samples into overlapping windows.
 
     Parameters

@@ -12,6 +12,19 @@ from afp.store import Snapshot, Store
 MOUNT_PARENTS = frozenset(map(Path, ("/", "/mnt", "/media", "/run/media", "/Volumes")))
 
 
+def open_existing(path: Path, *, write: bool = False, wait_seconds: float = 0.0) -> Store:
+    """Open a store that is there; to write to it does not make one.
+
+    Raises
+    ------
+    StoreError
+        When there is none, or it cannot be used.
+    """
+    if write:
+        Store.open(path).close()
+    return Store.open(path, write=write, wait_seconds=wait_seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Vanished:
     """What `prune` removes.
@@ -35,8 +48,8 @@ def find_vanished(snapshot: Snapshot) -> Vanished:
     """
     paths = snapshot.paths()
     gone = sorted(path for path in paths if _is_gone(Path(path)))
-    left = Counter(track_id for track_id, *_ in paths.values())
-    left.subtract(paths[path][0] for path in gone)
+    left = Counter(entry.track_id for entry in paths.values())
+    left.subtract(paths[path].track_id for path in gone)
     return Vanished(
         paths=gone,
         tracks=[snapshot.track(track_id) for track_id, n in sorted(left.items()) if not n],
@@ -66,7 +79,6 @@ def prune(store: Store, *, dry_run: bool = False, force: bool = False) -> Vanish
     if not force and not dry_run:
         _refuse_unmounted(vanished.paths, n_paths)
     if not dry_run:
-        store.remove([track.id for track in vanished.tracks])
         for path in vanished.paths:
             store.forget_path(path)
     return vanished

@@ -128,10 +128,12 @@ class Pool(Generic[Job, Result]):
         AfpError
             When a worker dies before it could start to work.
         """
-        busy = {worker.connection: worker for worker in self._workers if worker.jobs}
+        busy: dict[object, _Worker[Job]] = {
+            worker.connection: worker for worker in self._workers if worker.jobs
+        }
         finished: list[tuple[Job, Result | Crash]] = []
-        for ready in wait([*busy, *wake], timeout_seconds):
-            worker = busy.get(ready)  # type: ignore[arg-type]
+        for ready in wait([*(w.connection for w in busy.values()), *wake], timeout_seconds):
+            worker = busy.get(ready)
             if worker is not None:
                 finished += self._receive(worker)
         return finished

@@ -1,0 +1,162 @@
+"""``afp doctor``."""
+
+import importlib
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from afp import __version__
+from afp.cli import options, terminal
+from afp.cli.command import Command
+from afp.errors import AfpError, ExitCode
+
+PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "lmdb", "soundfile", "soxr", "tinytag", "rich")
+FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
+LOW_DISK_BYTES = 1e9
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    what : str
+        Its name.
+    state : str
+        ``ok``, ``note`` (works without it) or ``broken``.
+    text : str
+        How it is, and what to do about it.
+    """
+
+    what: str
+    state: str
+    text: str
+
+
+@click.command(
+    cls=Command,
+    examples=("afp doctor",),
+    exit_statuses={0: "It does.", 1: "Something is broken."},
+)
+@options.store
+@options.json
+def command(*, store_path: Path, as_json: bool) -> None:
+    """Tell whether everything that afp needs works here."""
+    broken = False
+    for finding in _findings(store_path):
+        broken |= finding.state == "broken"
+        if as_json:
+            terminal.json_line(finding._asdict())
+        else:
+            terminal.line(f"{finding.state:>6}  {finding.what}: {finding.text}")
+    if broken:
+        raise SystemExit(ExitCode.NO_MATCH)
+
+
+def _findings(store_path: Path) -> Iterator[Finding]:
+    implementation = f"{platform.python_implementation()} {platform.python_version()}"
+    yield Finding("afp", "ok", f"{__version__}, {implementation}, {platform.platform()}")
+    yield from _backends()
+    yield _kernels()
+    for package in PACKAGES:
+        yield _package(package)
+    yield _libsndfile()
+    yield _ffmpeg()
+    yield from _store(store_path)
+    yield _disk(store_path)
+
+
+def _package(name: str) -> Finding:
+    try:
+        importlib.import_module(name)
+        return Finding(name, "ok", metadata.version(name))
+    except Exception as error:
+        return Finding(name, "broken", f"{error}; reinstall afp: pip install --force-reinstall afp")
+
+
+def _libsndfile() -> Finding:
+    try:
+        import soundfile
+    except Exception as error:
+        return Finding("libsndfile", "broken", str(error))
+    formats = soundfile.available_formats()
+    version = soundfile.__libsndfile_version__
+    missing = [name for name in FORMATS if name not in formats]
+    if "OGG" in formats and "OPUS" not in soundfile.available_subtypes("OGG"):
+        missing.append("OPUS")
+    if missing:
+        return Finding("libsndfile", "note", f"{version} cannot read {', '.join(missing)}")
+    return Finding(
+        "libsndfile", "ok", f"{version}, {len(formats)} formats, MP3 and Opus among them"
+    )
+
+
+def _ffmpeg() -> Finding:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return Finding("ffmpeg", "note", "not on the PATH; m4a, wma and broken files need it")
+    try:
+        answer = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("ffmpeg", "note", f"{program} does not run: {error}")
+    return Finding("ffmpeg", "ok", f"{program}, {answer.stdout.partition(' Copyright')[0]}")
+
+
+def _backends() -> Iterator[Finding]:
+    from afp.backends import create, names
+
+    for name in names():
+        try:
+            backend = create(name)
+        except Exception as error:
+            yield Finding(f"backend {name}", "broken", str(error))
+        else:
+            yield Finding(f"backend {name}", "ok", f"version {backend.version}")
+
+
+def _kernels() -> Finding:
+    from afp.compiled import cache_directory, prepare
+
+    try:
+        prepare()
+    except Exception as error:
+        return Finding("kernels", "broken", f"cannot be compiled: {error}")
+    loaded = "numba was needed" if "numba.core" in sys.modules else "loaded from the cache"
+    return Finding("kernels", "ok", f"{loaded}; cache: {cache_directory()}")
+
+
+def _store(path: Path) -> Iterator[Finding]:
+    from afp.store import Store
+
+    if not path.exists():
+        yield Finding("store", "note", f"none at {path} yet; afp index makes it")
+        return
+    try:
+        with Store.open(path) as store:
+            faults = store.check()
+            size = store.n_bytes()
+            backends = ", ".join(sorted(store.backends())) or "none"
+            with store.snapshot() as snapshot:
+                tracks = terminal.count(len(snapshot), "track")
+    except AfpError as error:
+        yield Finding("store", "broken", f"{error}; {error.hint}")
+        return
+    yield Finding("store", "ok", f"{path}: {tracks}, {terminal.size(size)}, backends: {backends}")
+    for fault in faults:
+        yield Finding("store", "broken", fault)
+
+
+def _disk(path: Path) -> Finding:
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    state = "ok" if free >= LOW_DISK_BYTES else "note"
+    return Finding("disk", state, f"{terminal.size(free)} free at {existing}")

@@ -1,0 +1,115 @@
+"""Worker processes: order, crashes, replacements."""
+
+import faulthandler
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from afp.errors import AfpError
+from afp.library.workers import Crash, Pool, usable_cores
+
+
+def make_work(offset=0):
+    def work(job):
+        if job == "die":
+            faulthandler.disable()  # pytest has enabled it
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if job == "exit":
+            os._exit(7)
+        if job == "pid":
+            return os.getpid()
+        if job == "noise":
+            os.write(2, b"libmpg123 complains\n")
+            return "noise"
+        return job + offset
+
+    return work
+
+
+def broken_work():
+    os._exit(3)
+
+
+def run(pool, jobs):
+    jobs, results = list(jobs), []
+    while jobs or pool.n_pending:
+        while jobs and pool.has_room:
+            pool.submit(jobs.pop(0))
+        results += pool.collect()
+    return results
+
+
+def test_every_job_comes_back_once():
+    with Pool(make_work, (100,), n_workers=2) as pool:
+        results = run(pool, range(50))
+    assert sorted(results) == [(job, job + 100) for job in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("job", "crash", "words"),
+    [
+        ("die", Crash(-signal.SIGSEGV), r"decoder crashed \(signal 11\)"),
+        ("exit", Crash(7), r"worker exited \(status 7\)"),
+    ],
+)
+def test_a_dying_worker_takes_its_own_job_only(job, crash, words):
+    with Pool(make_work, n_workers=2) as pool:
+        results = run(pool, [1, 2, job, 3, 4, 5, job, 6])
+    assert sorted(r for r in results if isinstance(r[0], int)) == [(i, i) for i in range(1, 7)]
+    assert [r for r in results if r[0] == job] == [(job, crash)] * 2
+    assert re.fullmatch(words, str(crash))
+
+
+def test_a_killed_worker_is_said_to_be_killed():
+    with Pool(make_work, n_workers=1) as pool:
+        ((_, pid),) = run(pool, ["pid"])
+        pool.submit(1)
+        ((_, result),) = pool.collect()
+        assert result == 1
+        os.kill(pid, signal.SIGKILL)
+        pool.submit(2)
+        assert pool.collect() == [(2, Crash(-signal.SIGKILL))]
+        assert "out of memory" in str(Crash(-signal.SIGKILL))
+        assert run(pool, [3]) == [(3, 3)]
+
+
+def test_a_worker_that_cannot_start_ends_the_run():
+    with (
+        Pool(broken_work, n_workers=1) as pool,
+        pytest.raises(AfpError, match=r"could not start \(exit status 3\)"),
+    ):
+        run(pool, [1])
+
+
+def test_what_decoders_print_is_not_heard(capfd):
+    with Pool(make_work, n_workers=1) as pool:
+        assert run(pool, ["noise"]) == [("noise", "noise")]
+    assert capfd.readouterr().err == ""
+
+
+def test_collect_waits_no_longer_than_told_or_woken():
+    readable, writable = os.pipe()
+    try:
+        with Pool(time_wasting_work, n_workers=1) as pool:
+            pool.submit(30)
+            started = time.monotonic()
+            pool.collect(timeout_seconds=0.2)  # may be that the worker is ready
+            assert pool.collect(timeout_seconds=0.05) == []
+            os.write(writable, b"!")
+            assert pool.collect(wake=[readable]) == []
+            assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 5
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+def time_wasting_work():
+    return time.sleep
+
+
+def test_usable_cores_counts_the_affinity():
+    assert usable_cores() == len(os.sched_getaffinity(0))
