@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -94,20 +95,19 @@ def test_an_unreadable_folder_is_reported(tmp_path):
 
 
 def test_deep_folders(tmp_path):
-    script = "i=0; while [ $i -lt 1200 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done; : > a.mp3"
-    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
+    subprocess.run(["mkdir", "-p", "d/" * 1050], cwd=tmp_path, check=True)
+    (tmp_path / ("d/" * 1050) / "a.mp3").touch()
     assert len(found(tmp_path)) == 1
     subprocess.run(["rm", "-r", tmp_path / "d"], check=True)
 
 
 def test_names_of_any_bytes(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n'.mp3")
-    with open(path, "wb"):
-        pass
+    Path(path).touch()
     assert [file.path for file in walk([tmp_path])] == [path]
 
 
-@pytest.mark.parametrize("extension", ["flac", "ogg", "wav", "aiff", "mp3"])
+@pytest.mark.parametrize("extension", ["flac", "ogg", "wav", "aiff"])
 def test_tags(tmp_path, extension):
     path = tmp_path / f"a.{extension}"
     with soundfile.SoundFile(path, "w", 44100, 1) as file:
@@ -120,7 +120,7 @@ def test_tags(tmp_path, extension):
 
 
 def test_tags_are_bounded_and_free_of_nul(tmp_path):
-    text = b"\0a\0b\0" + b"x" * 5000
+    text = b"\0\xc3\x9c\0b\0" + b"x" * 5000
     frame = b"TIT2" + (len(text) + 1).to_bytes(4, "big") + b"\0\0\3" + text
     size = len(frame)
     header = b"ID3\3\0\0" + bytes([size >> 21 & 127, size >> 14 & 127, size >> 7 & 127, size & 127])
@@ -129,7 +129,7 @@ def test_tags_are_bounded_and_free_of_nul(tmp_path):
     path.write_bytes(header + frame + path.read_bytes())
     title = read_tags(path).title
     assert title is not None
-    assert title.startswith("a")
+    assert title.startswith("Ü")
     assert "\0" not in title
     assert len(title) <= 1000
 

@@ -98,5 +98,6 @@ class Conversion:
         lines = [line.strip() for line in text.splitlines()]
         said = [line for line in lines if line and not line.startswith("Last message repeated")]
         if said:
-            return _PREFIX.sub("", said[-1])
+            message = _PREFIX.sub("", said[-1])
+            return "".join(c if c.isprintable() else "?" for c in message)  # may quote the file
         return f"ffmpeg ended with status {status}" if status else None
