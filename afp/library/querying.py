@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -154,7 +154,7 @@ class Searcher:
                         fingerprint, self._index, limit=max(limit, CANDIDATES)
                     )
                     found += [
-                        shifted(match, start_seconds)
+                        replace(shifted(match, start_seconds), backend=self.backend.name)
                         for match in candidates
                         if match.p_false <= max(max_p, SUPPORTING_MAX_P)
                     ]

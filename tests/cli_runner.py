@@ -1,0 +1,63 @@
+"""The real command line in a subprocess, and audio for it."""
+
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from afp.backends import names
+from afp.synthesis import song
+
+RATE = 16_000
+BACKEND = "shazam" if "shazam" in names() else "loudest"
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(os.fspath(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def excerpt(seed: int, start: float, seconds: float, *, length: float = 20.0) -> np.ndarray:
+    """Cut a clip out of a song of the library and add a little noise."""
+    clip = song(seed, seconds=length)[round(start * RATE) :][: round(seconds * RATE)]
+    noise = np.random.default_rng(seed).standard_normal(len(clip)).astype(np.float32)
+    return (clip + 0.1 * clip.std() * noise) / 2
+
+
+class Cli:
+    """The command line, with a store of its own."""
+
+    def __init__(self, store: Path, plugin: Path) -> None:
+        self.store = store
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("AFP_")}
+        python_path = os.pathsep.join([str(plugin), *filter(None, [kept.get("PYTHONPATH")])])
+        self.environment = {**kept, "AFP_DB": str(store), "PYTHONPATH": python_path}
+
+    def start(self, *arguments: str | bytes | Path, **options: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "afp", *map(os.fsencode, arguments)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **{"stdin": subprocess.DEVNULL, **options},
+        )
+
+    def __call__(
+        self, *arguments: str | bytes | Path, status: int = 0, stdin: bytes = b""
+    ) -> tuple[str, str]:
+        """Run a command; return stdout and stderr, undecodable bytes as surrogates."""
+        process = self.start(*arguments, stdin=subprocess.PIPE)
+        out, err = process.communicate(stdin, timeout=60)
+        assert process.returncode == status, os.fsdecode(err)
+        return os.fsdecode(out), os.fsdecode(err)
+
+    def index(self, *arguments: str | bytes | Path, status: int = 0, **options: bytes):
+        return self("index", "-b", BACKEND, *arguments, status=status, **options)

@@ -1,0 +1,199 @@
+"""``afp query``, end to end."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+
+import numpy as np
+import pytest
+from cli_runner import BACKEND, excerpt, write_wav
+
+from afp.synthesis import song
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_wav(folder / "one.wav", excerpt(1, 7.0, 6.0))
+    write_wav(folder / "two.wav", excerpt(2, 3.0, 6.0))
+    write_wav(folder / "absent.wav", excerpt(99, 3.0, 6.0))
+    write_wav(folder / "silence.wav", np.zeros(80_000))
+    (folder / "garbage.wav").write_bytes(b"RIFF....WAVEnothing of the kind" * 100)
+    return folder
+
+
+def test_a_pipe_gets_tab_separated_lines(indexed, clips, music):
+    out, err = indexed("query", clips / "one.wav")
+    fields = out.rstrip("\n").split("\t")
+    assert fields[:2] == [str(clips / "one.wav"), str(music / "song1.wav")]
+    query_start, query_end, track_start, track_end = map(float, fields[2:6])
+    assert track_start - query_start == pytest.approx(7.0, abs=0.05)
+    assert track_end - track_start == pytest.approx(query_end - query_start, abs=0.05)
+    assert float(fields[6]) > 0
+    assert float(fields[7]) < 1e-3
+    assert fields[8] == BACKEND
+    assert err == ""
+
+
+def test_json_has_one_object_for_every_query(indexed, clips, music):
+    names = ["one.wav", "absent.wav", "garbage.wav", "missing.wav", "silence.wav", "two.wav"]
+    paths = [str(clips / name) for name in names]
+    out, err = indexed("query", "--json", *paths, status=3)
+    results = [json.loads(line) for line in out.splitlines()]
+    assert [result["query"] for result in results] == paths
+    assert [len(result["matches"]) for result in results] == [1, 0, 0, 0, 0, 1]
+    assert [bool(result["error"]) for result in results] == [False, False, True, True, False, False]
+    assert "missing.wav: No such file" in results[3]["error"]
+    assert results[2]["seconds"] is results[3]["seconds"] is None
+    assert err.count("afp: warning") == 2
+    first = results[0]
+    assert set(first) == {"query", "seconds", "backend", "error", "matches"}
+    assert first["seconds"] == pytest.approx(6.0)
+    match = first["matches"][0]
+    assert set(match) == {
+        *("rank", "track", "query_start", "query_end", "track_start", "track_end"),
+        *("score", "p_false", "speed", "pitch"),
+    }
+    assert match["rank"] == 1
+    assert match["speed"] == pytest.approx(1.0, abs=0.005)
+    assert match["track"]["path"] == str(music / "song1.wav")
+    assert set(match["track"]) == {"id", "path", "title", "artist", "seconds"}
+    assert match["track"]["seconds"] == pytest.approx(20.0)
+
+
+def test_a_terminal_gets_a_table(indexed, clips):
+    master, slave = pty.openpty()
+    environment = {**indexed.environment, "NO_COLOR": "1", "COLUMNS": "100", "TERM": "xterm"}
+    indexed.environment, before = environment, indexed.environment
+    try:
+        process = indexed.start("query", clips / "one.wav", clips / "absent.wav", cwd=clips)
+        out, _ = process.communicate()
+        process = subprocess.Popen(
+            process.args, env=environment, stdout=slave, stderr=slave, stdin=slave
+        )
+        assert process.wait(60) == 0
+    finally:
+        indexed.environment = before
+        os.close(slave)
+    text = b""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:
+            break
+        text += chunk
+    os.close(master)
+    assert b"\x1b[3" not in text  # no colour
+    table = re.sub("\x1b[^m]*m", "", text.decode()).splitlines()
+    assert re.split("  +", table[0].strip()) == [
+        *("query", "track", "in the query", "in the track", "p_false")
+    ]
+    assert "song1.wav" in table[1]
+    assert "0:07." in table[1]
+    assert "no match" in table[-1]
+    assert b"\t" in out  # whereas the pipe got lines
+
+
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (["one.wav"], 0),
+        (["absent.wav"], 1),
+        (["silence.wav"], 1),
+        (["absent.wav", "one.wav"], 0),
+        (["missing.wav", "one.wav"], 3),
+    ],
+)
+def test_exit_status(indexed, clips, names, status):
+    indexed("query", *(clips / name for name in names), status=status)
+
+
+def test_usage_errors(indexed, clips):
+    for arguments in (
+        ["query"],
+        ["query", "-n", "0", "x.wav"],
+        ["query", "--nonsense"],
+        ["nonsense"],
+    ):
+        out, err = indexed(*arguments, status=2)
+        assert out == ""
+        assert err
+    _, err = indexed("query", "-b", "nothing", clips / "one.wav", status=2)
+    assert "nothing" in err
+    assert "hint: " in err
+
+
+def test_a_store_that_is_not_there(cli, clips):
+    _, err = cli("query", clips / "one.wav", status=4)
+    assert err.startswith("afp: error: ")
+    assert "afp index" in err.splitlines()[1]
+    assert not cli.store.exists()
+
+
+def test_no_match_is_told_apart_from_silence_on_stderr(indexed, clips):
+    out, err = indexed("query", clips / "absent.wav", status=1)
+    assert out == ""
+    assert err == f"{clips / 'absent.wav'}: no match\n"
+
+
+def test_audio_from_standard_input(indexed, clips, music):
+    out, _ = indexed("query", "-", "--json", stdin=(clips / "two.wav").read_bytes())
+    result = json.loads(out)
+    assert result["query"] == "-"
+    assert result["matches"][0]["track"]["path"] == str(music / "song2.wav")
+    out, _ = indexed("query", "-", "--json", stdin=b"", status=3)
+    assert json.loads(out)["error"]
+    indexed("query", "-", "-", status=2)
+
+
+def test_clips_from_a_list(indexed, clips, tmp_path):
+    listed = [str(clips / "one.wav"), str(clips / "two.wav")]
+    (tmp_path / "list").write_text("\n".join(listed) + "\n")
+    out, _ = indexed("query", "--files-from", tmp_path / "list")
+    assert [line.split("\t")[0] for line in out.splitlines()] == listed
+    out, _ = indexed("query", "-0", "--files-from", "-", stdin="\0".join(listed).encode() + b"\0")
+    assert [line.split("\t")[0] for line in out.splitlines()] == listed
+    indexed("query", "-0", clips / "one.wav", status=2)
+    _, err = indexed("query", "--files-from", tmp_path / "no-list", status=3)
+    assert "no-list" in err
+
+
+def test_a_recording_of_two_tracks_becomes_a_timeline(indexed, music, tmp_path):
+    pause = np.zeros(16_000 * 2, np.float32)
+    other = song(77, seconds=20.0)
+    parts = [song(3, seconds=20.0), pause, other, song(0, seconds=20.0), song(3, seconds=20.0)]
+    mix = write_wav(tmp_path / "mix.wav", np.concatenate(parts))
+    out, _ = indexed("query", "--all", "--json", mix)
+    matches = json.loads(out)["matches"]
+    assert [match["track"]["path"] for match in matches] == [
+        str(music / f"song{seed}.wav") for seed in (3, 0, 3)
+    ]
+    for match, start in zip(matches, (0.0, 42.0, 62.0), strict=True):
+        assert match["query_start"] - match["track_start"] == pytest.approx(start, abs=0.1)
+        middle = start + 10.0
+        assert match["query_start"] < middle < match["query_end"]
+    out, _ = indexed("query", "--json", "-n", "5", mix)
+    ranked = json.loads(out)["matches"]
+    assert [match["rank"] for match in ranked] == list(range(1, len(ranked) + 1))
+    assert {match["track"]["path"] for match in ranked[:2]} == {
+        str(music / f"song{seed}.wav") for seed in (3, 0)
+    }
+    assert len({match["track"]["id"] for match in ranked}) == len(ranked)
+
+
+def test_a_strict_threshold_rejects_everything(indexed, clips):
+    out, _ = indexed("query", "--max-p", "0", "-n", "3", clips / "absent.wav", status=1)
+    assert out == ""
+
+
+def test_who_stops_reading_ends_it_quietly(indexed, clips, tmp_path):
+    (tmp_path / "list").write_text(f"{clips / 'one.wav'}\n" * 20)
+    process = indexed.start("query", "--files-from", tmp_path / "list", "--json")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(30) in (0, 141)
