@@ -68,6 +68,8 @@ def unpack(payload: memoryview) -> tuple[Evidence, int]:
             at += _PLANE.size
             plane = payload[at : at + length]
             planes.append(bytes(plane) if length == n else zlib.decompress(plane, bufsize=n))
+            if len(planes[-1]) != n:
+                raise ValueError("a plane is cut short")
             at += length
         steps = _joined(planes[:n_frame_planes], n)
         values = _joined(planes[n_frame_planes:], n)

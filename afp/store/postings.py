@@ -150,7 +150,7 @@ def radix_sort(keys, scratch, counts):  # type: ignore[no-untyped-def]
         at = np.int64(0)
         constant = False
         for value in range(256):
-            n: np.int64 = counts[digit, value]
+            n = counts[digit, value]
             constant = constant or n == len(keys)
             counts[digit, value] = at
             at += n
@@ -159,12 +159,12 @@ def radix_sort(keys, scratch, counts):  # type: ignore[no-untyped-def]
         shift = np.uint64(32 + 8 * digit)
         for i in range(len(keys)):
             key = scratch[i] if swapped else keys[i]
-            value = np.int64(key >> shift) & 255
+            bucket = np.int64(key >> shift) & 255
             if swapped:
-                keys[counts[digit, value]] = key
+                keys[counts[digit, bucket]] = key
             else:
-                scratch[counts[digit, value]] = key
-            counts[digit, value] += 1
+                scratch[counts[digit, bucket]] = key
+            counts[digit, bucket] += 1
         swapped = 1 - swapped
     return swapped
 
