@@ -74,9 +74,10 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _disk_hint(code: object, text: str) -> str:
-    full = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(reason in text for reason in full):
-        return "make room on the disk and run again: what was stored before is still there"
+    # LMDB reports a write that the disk took only in part as an input/output error.
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    if code in full or any(os.strerror(number) in text for number in full):
+        return "make room on the disk, or mend it: what was stored before is still there"
     return "see that the folder is there, and that you may read it and write to it"
 
 

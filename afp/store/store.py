@@ -386,12 +386,10 @@ class Store:
         """Delete what a killed writer left: older generations, drafts, segments of no manifest."""
         named = self._read(_named_segments)
         with translated(self.folder):
-            for generation in generations(self.folder)[:-1]:
-                old = data_path(self.folder, generation)
-                old.unlink(missing_ok=True)
-                lock_path(old).unlink(missing_ok=True)
-            for draft in self.folder.glob("data-*.draft*"):
-                draft.unlink()
+            newest = data_path(self.folder, generations(self.folder)[-1])
+            for file in self.folder.glob("data-*"):
+                if file not in (newest, lock_path(newest)):
+                    file.unlink()
             for file in self._segments.iterdir():
                 orphan = file.suffix == ".segment" and int(file.stem) not in named
                 if orphan or file.suffix == ".draft":

@@ -1,0 +1,369 @@
+"""The store when things go wrong: kills, locks, forks, damage, full disks, foreign folders."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from afp.errors import StoreError, UsageError
+from afp.fingerprint import Fingerprint
+from afp.store import FORMAT, NewTrack, Store, environment, index_writer, manifest, records
+from afp.store.catalogue import TABLES
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_store_faults import fill
+fill(Path(sys.argv[1]))
+"""
+
+
+def fingerprint_of(number, n=400):
+    """Hashes that no other track has."""
+    frames = np.arange(n, dtype=np.uint32)
+    return Fingerprint(n, frames, frames * np.uint32(4096) + np.uint32(number % 4096))
+
+
+def new_track(number, **changes):
+    values = {
+        "content_id": f"{number:08x}",
+        "path": f"/music/{number}",
+        "duration_seconds": 4.0,
+        "size": number,
+        "fingerprints": {"one": fingerprint_of(number)},
+    }
+    return NewTrack(**{**values, **changes})
+
+
+def make(folder, n_tracks=0):
+    with Store.open(folder, write=True) as store:
+        store.register("one", version=1, parameters={"density": 3}, hop_seconds=0.01)
+        for number in range(n_tracks):
+            store.add([new_track(number)])
+    return folder
+
+
+def assert_answers(snapshot, number):
+    """A track answers for its own hashes."""
+    track = snapshot.track_by_path(f"/music/{number}")
+    fingerprint = fingerprint_of(number)
+    (total, found) = (0, 0)
+    lists = snapshot.index("one").lookup(fingerprint.hashes)
+    for hits in lists.gather(np.ones(len(fingerprint), np.bool_)):
+        at = np.searchsorted(hits.axis.bases, hits.positions, side="right") - 1
+        own = hits.axis.track_ids[at] == track.id
+        total += len(own)
+        found += int(np.count_nonzero((hits.positions - hits.axis.bases[at] == hits.rows) & own))
+    assert found == total == len(fingerprint)
+
+
+def fill(folder):
+    """Add, merge, remove and compact for ever; say what is stored, and what is about to go."""
+    manifest.TAIL_TRACKS, manifest.FAN_OUT, manifest._SMALLEST = 3, 2, 1000
+    index_writer.BATCH_TRACKS = 4
+    with Store.open(folder, write=True) as store:
+        with store.snapshot() as snapshot:
+            number = 1 + max((track.size for track in snapshot.tracks()), default=-1)
+        while True:
+            for n in (1, 1, 1, 1, 5):
+                store.add([new_track(number + i) for i in range(n)])
+                os.write(1, b"".join(b"+%d\n" % (number + i) for i in range(n)))
+                number += n
+            os.write(1, b"-%d\n" % (number - 2))
+            store.forget_path(f"/music/{number - 2}")
+            if number % 4 == 0:
+                store.compact()
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.1, 0.2, 0.35])
+def test_what_was_reported_survives_a_kill(tmp_path, seconds):
+    folder = make(tmp_path / "store")
+    added, removed = set(), set()
+    for _ in range(2):
+        script = WRITER.format(tests=str(Path(__file__).parent))
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE
+        ) as writer:
+            said = writer.stdout.readline()
+            time.sleep(seconds)
+            writer.send_signal(signal.SIGKILL)
+            said += writer.stdout.read()
+        for line in said[: said.rfind(b"\n")].decode().split():
+            (added if line[0] == "+" else removed).add(int(line[1:]))
+        with Store.open(folder, write=True) as store:
+            assert store.check() == []
+            with store.snapshot() as snapshot:
+                stored = {int(path.removeprefix("/music/")) for path in snapshot.paths()}
+                assert added - removed <= stored
+                for number in stored:
+                    assert_answers(snapshot, number)
+            named = {path.suffix for path in (folder / "segments").iterdir()}
+            assert named <= {".segment"}
+            assert len(list(folder.glob("data-*"))) == 2  # the data file and its readers' table
+
+
+def test_a_second_writer_is_told_who_writes(tmp_path):
+    folder = make(tmp_path / "store")
+    script = WRITER.format(tests=str(Path(__file__).parent))
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE
+    ) as writer:
+        writer.stdout.readline()
+        started = time.monotonic()
+        with pytest.raises(StoreError, match=f"written by process {writer.pid}"):
+            Store.open(folder, write=True, wait_seconds=0.2)
+        assert time.monotonic() - started >= 0.2
+        with Store.open(folder) as reader, reader.snapshot() as snapshot:
+            assert_answers(snapshot, 0)
+        os.kill(writer.pid, signal.SIGKILL)
+        with Store.open(folder, write=True, wait_seconds=5) as store:
+            assert store.check() == []
+
+
+def test_a_second_writer_in_the_same_process(tmp_path):
+    with Store.open(tmp_path, write=True):
+        with pytest.raises(StoreError, match=f"this process \\({os.getpid()}\\) already"):
+            Store.open(tmp_path, write=True)
+        Store.open(tmp_path).close()
+    Store.open(tmp_path, write=True).close()
+
+
+def test_a_store_does_not_cross_a_fork(tmp_path):
+    with Store.open(make(tmp_path / "store", 1), write=True) as store:
+        child = os.fork()
+        if child == 0:
+            try:
+                store.snapshot()
+            except StoreError as error:
+                os._exit(7 if "before a fork" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert store.check() == []
+
+
+def test_a_reader_goes_on_across_merges_and_compaction(tmp_path):
+    folder = make(tmp_path / "store", 3)
+    with Store.open(folder, write=True) as writer, Store.open(folder) as reader:
+        writer.flush()
+        before = reader.snapshot()
+        index = before.index("one")
+        writer.add([new_track(number) for number in range(3, 40)])
+        writer.remove([1])
+        writer.compact()
+        writer.add([new_track(40)])
+        with before:
+            assert len(before) == 3
+            assert_answers(before, 0)
+            assert index.n_tracks == 3
+            assert len(index.evidence(1).frames) == 400
+        with reader.snapshot() as after:
+            assert len(after) == 40
+            assert_answers(after, 40)
+        assert reader.check() == []
+        with pytest.raises(StoreError, match="snapshot is closed"):
+            index.evidence(1)
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_a_newer_format_is_refused(tmp_path, writing):
+    folder = make(tmp_path / "store", 1)
+    with Store.open(folder, write=True) as store:
+        newer = {"format": FORMAT + 1, "byte_order": sys.byteorder}
+        store._change(
+            lambda catalogue: catalogue.put("header", b"store", json.dumps(newer).encode())
+        )
+    with pytest.raises(StoreError, match=f"format {FORMAT + 1}.*reads up to {FORMAT}"):
+        Store.open(folder, write=writing)
+
+
+def test_other_parameters_are_refused_with_both_values(tmp_path):
+    with Store.open(make(tmp_path / "store"), write=True) as store:
+        same = {"version": 1, "parameters": {"density": 3}, "hop_seconds": 0.01}
+        store.register("one", **same)
+        with pytest.raises(StoreError, match="density 3, not 4"):
+            store.register("one", **{**same, "parameters": {"density": 4}})
+        with pytest.raises(StoreError, match="version 1, this is version 2"):
+            store.register("one", **{**same, "version": 2})
+        with pytest.raises(StoreError, match=r"hop_seconds 0\.01, not 0\.02"):
+            store.register("one", **{**same, "hop_seconds": 0.02})
+        assert store.backends()["one"].parameters == {"density": 3}
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="there is no store at") as caught:
+        Store.open(tmp_path / "missing")
+    assert "afp index" in caught.value.hint
+    with pytest.raises(StoreError, match="holds no afp store"):
+        Store.open(tmp_path)
+    (tmp_path / "song.mp3").write_bytes(b"music")
+    with pytest.raises(StoreError, match=r"no afp store: it holds 'song\.mp3'"):
+        Store.open(tmp_path, write=True)
+    with pytest.raises(StoreError, match="File exists"):
+        Store.open(tmp_path / "song.mp3", write=True)
+    garbage = tmp_path / "garbage"
+    garbage.mkdir()
+    (garbage / "data-000001.mdb").write_bytes(b"no LMDB" * 9999)
+    for writing in (False, True):
+        with pytest.raises(StoreError, match="damaged"):
+            Store.open(garbage, write=writing)
+
+
+def test_a_truncated_store_is_refused(tmp_path):
+    folder = make(tmp_path / "store", 20)
+    (data,) = folder.glob("*.mdb")
+    os.truncate(data, data.stat().st_size // 2)
+    with pytest.raises(StoreError, match="cut short"):
+        Store.open(folder)
+
+
+def flip(path, offset):
+    with path.open("r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 4]))
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_check_finds_a_flipped_bit_in_every_table(tmp_path, table):
+    folder = make(tmp_path / "store", 3)
+    with Store.open(folder, write=True) as store:
+        store.flush()
+        store.add([new_track(3)])
+        store.remove([2])
+        store.record_failure("/music/broken", 1, 2, "it is broken")
+        assert store.check() == []
+        with store.snapshot() as snapshot:
+            key, value = next(iter(snapshot.catalogue.values(table)))
+            value = bytes(value)
+    (data,) = folder.glob("*.mdb")
+    content = data.read_bytes()
+    record = value if len(value) > 100 else TABLES[table] + key + value
+    at = content.find(record)
+    assert at >= 0
+    while at >= 0:  # in the free pages that older transactions have left, too
+        flip(data, at + len(record) - 1)
+        at = content.find(record, at + 1)
+    with pytest.raises(StoreError, match="checksum"), Store.open(folder) as store:
+        faults = store.check()
+        assert faults
+        raise StoreError("; ".join(faults))
+
+
+def test_check_finds_a_flipped_bit_anywhere_in_a_segment(tmp_path):
+    folder = make(tmp_path / "store", 3)
+    with Store.open(folder, write=True) as store:
+        store.flush()
+    (segment,) = (folder / "segments").iterdir()
+    size = segment.stat().st_size
+    for offset in [0, 70, 200, size // 4, size // 2, size - 300, size - 1]:
+        flip(segment, offset)
+        with pytest.raises(StoreError, match=r"damaged|checksum"), Store.open(folder) as store:
+            faults = store.check()
+            assert faults
+            raise StoreError("; ".join(faults))
+        flip(segment, offset)
+    with Store.open(folder) as store:
+        assert store.check() == []
+    os.truncate(segment, size - 4)
+    with Store.open(folder) as store, pytest.raises(StoreError, match="bytes instead of"):
+        store.snapshot()
+    segment.unlink()
+    with Store.open(folder) as store, pytest.raises(StoreError, match="No such file"):
+        store.snapshot()
+
+
+def test_a_damaged_fingerprint_is_noticed_when_it_is_read(tmp_path):
+    folder = make(tmp_path / "store", 1)
+    with Store.open(folder, write=True) as store:
+        key = records.backend_track_key(1, 1)
+
+        def damage(catalogue):
+            value = bytearray(catalogue.txn.get(TABLES["fingerprints"] + key))
+            value[-1] ^= 1
+            catalogue.txn.put(TABLES["fingerprints"] + key, bytes(value))
+
+        store._change(damage)
+        with store.snapshot() as snapshot, pytest.raises(StoreError, match="checksum"):
+            snapshot.index("one").evidence(1)
+
+
+def test_a_map_that_is_too_small_grows(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "MAP_BYTES", 1 << 17)
+    folder = make(tmp_path / "store", 30)
+    with Store.open(folder, write=True) as store:
+        assert store.check() == []
+        with store.snapshot() as snapshot:
+            assert len(snapshot) == 30
+
+
+def limited(bytes_):
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (bytes_, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_a_full_disk_loses_nothing(tmp_path, batch):
+    folder = make(tmp_path / "store", 5)
+    with Store.open(folder, write=True) as store:
+        stored = 5
+        limited(1 << 18)
+        try:
+            with pytest.raises(StoreError, match=str(folder)) as caught:
+                for number in range(5, 2000, batch):
+                    store.add([new_track(number + i) for i in range(batch)])
+                    stored += batch
+        finally:
+            limited(resource.RLIM_INFINITY)
+        assert "make room" in caught.value.hint
+        store.add([new_track(5000)])
+        assert store.check() == []
+        with store.snapshot() as snapshot:
+            assert len(snapshot) == stored + 1
+            for number in (0, 4, 5000):
+                assert_answers(snapshot, number)
+
+
+def test_misuse_is_explained(tmp_path):
+    folder = make(tmp_path / "store", 1)
+    with Store.open(folder) as store:
+        with pytest.raises(StoreError, match="open for reading"):
+            store.remove([1])
+        with store.snapshot() as snapshot:
+            with pytest.raises(UsageError, match="no index of backend 'two'"):
+                snapshot.index("two")
+            with pytest.raises(StoreError, match="no track 9"):
+                snapshot.track(9)
+    with pytest.raises(StoreError, match="is closed"):
+        store.snapshot()
+    frames = np.array([3, 2], np.uint32)
+    with Store.open(folder, write=True) as store:
+        with pytest.raises(StoreError, match="'two' is not registered"):
+            store.add([new_track(7), new_track(8, fingerprints={"two": fingerprint_of(8)})])
+        for bad, why in (
+            (Fingerprint(9, frames, frames), "frames decrease"),
+            (Fingerprint(9, frames[:1], frames), "1 frames, 2 values"),
+            (Fingerprint(9, frames, frames.astype(np.int64)), "must be uint32"),
+            (Fingerprint(9, frames), "without hashes"),
+        ):
+            with pytest.raises(StoreError, match=why):
+                store.add([new_track(7, fingerprints={"one": bad})])
+        with store.snapshot() as snapshot:
+            assert len(snapshot) == 1
+
+
+def test_lmdb_errors_carry_a_remedy():
+    for error in (lmdb.DiskError("x"), lmdb.MapFullError("x"), OSError(28, "No space left")):
+        with pytest.raises(StoreError, match="/s") as caught, environment.translated(Path("/s")):
+            raise error
+        assert caught.value.hint
