@@ -93,7 +93,8 @@ def _note(frequency_hz: float, seconds: float, partials: F32, sample_rate: int, 
 def _kick(sample_rate: int) -> F32:
     t = np.arange(round(0.2 * sample_rate)) / sample_rate
     sweep = np.sin(2 * np.pi * (50 * t + 6 * (1 - np.exp(-25 * t))))
-    return (0.7 * sweep * np.exp(-14 * t)).astype(np.float32)
+    kick: F32 = (0.7 * sweep * np.exp(-14 * t)).astype(np.float32)
+    return kick
 
 
 def _noise_burst(rng: np.random.Generator, seconds: float, sample_rate: int, gain: float) -> F32:

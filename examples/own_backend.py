@@ -1,7 +1,7 @@
 """A whole backend: the loudest frequency of each band, hashed wherever it changes.
 
-A package whose pyproject.toml says `[project.entry-points."afp.backends"]` and below it
-`loudest = "own_backend:Backend"` is found once it is installed: afp index -b loudest ~/Music
+Installed with the entry point `loudest = "own_backend:Backend"` in the group `afp.backends`,
+it is there for `afp index -b loudest ~/Music`.
 """
 
 import math
@@ -11,9 +11,8 @@ import numpy as np
 from afp.fingerprint import F32, Fingerprint, Match
 from afp.index import IndexReader
 
-N_FFT, HOP_LENGTH, RATE = 1024, 256, 8000
+N_FFT, HOP_LENGTH, RATE, STEPS = 1024, 256, 8000, (3, 7, 13, 21)
 BANDS = ((20, 40), (40, 80), (80, 160), (160, 320))  # bins of 7.8 Hz
-STEPS = (3, 7, 13, 21)  # frames
 
 
 class Backend:
@@ -38,23 +37,24 @@ class Backend:
         hashes = band << 22 | loudest[band, at] << 15 | loudest[band + 1, at] << 10
         later = [loudest[band, at + s] << 5 | loudest[band + 1, at + s] for s in STEPS]
         hashes = np.stack([hashes | pair | i << 20 for i, pair in enumerate(later)], axis=1)
-        at = np.repeat(at, len(STEPS))
-        return Fingerprint(n_frames, at.astype(np.uint32), hashes.ravel().astype(np.uint32))
+        at = np.repeat(at, len(STEPS)).astype(np.uint32)
+        return Fingerprint(n_frames, at, hashes.ravel().astype(np.uint32))
 
     def match(self, query: Fingerprint, index: IndexReader, *, limit: int) -> list[Match]:
-        """Count the hits of each alignment; a Poisson tail tells how surprising the most are."""
+        """Count the hits of each alignment; Chernoff's bound says how surprising the most are."""
         lists, matches = index.lookup(query.hashes), []
         for hits in lists.gather(lists.counts > 0):
             offsets = hits.positions.astype(np.int64) - query.frames[hits.rows]
-            offsets, votes = np.unique(offsets, return_counts=True)
+            found, votes = np.unique(offsets, return_counts=True)
             mean = votes.sum() / len(STEPS) / index.n_frames  # hits come in bunches
             for best in np.argsort(-votes, kind="stable")[:limit]:
-                row = np.searchsorted(hits.axis.bases, offsets[best] + query.n_frames) - 1
+                row = np.searchsorted(hits.axis.bases, found[best] + query.n_frames) - 1
                 k = float(votes[best] / len(STEPS))
                 if row >= 0 and hits.axis.alive[row] and k > mean:
-                    tail = math.exp(k - mean - k * math.log(k / mean))  # Chernoff's bound
-                    start = float(offsets[best] - hits.axis.bases[row]) * self.hop_seconds
-                    end, p_false = query.n_frames * self.hop_seconds, tail * index.n_frames
+                    p_false = index.n_frames * math.exp(k - mean - k * math.log(k / mean))
+                    heard = query.frames[hits.rows[offsets == found[best]]]
+                    span = np.array([heard.min(), heard.max() + 1]) * self.hop_seconds
+                    shift = (found[best] - hits.axis.bases[row]) * self.hop_seconds
                     track = index.track(int(hits.axis.track_ids[row]))
-                    matches.append(Match(track, 0.0, end, start, start + end, k, min(p_false, 1)))
+                    matches.append(Match(track, *span, *(span + shift), k, min(p_false, 1.0)))
         return sorted(matches, key=lambda match: match.p_false)[:limit]

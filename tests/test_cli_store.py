@@ -1,0 +1,195 @@
+"""The commands that look after a store, end to end."""
+
+import json
+import shutil
+
+import pytest
+from cli_runner import BACKEND, write_wav
+
+from afp.synthesis import song
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def folder(music, tmp_path):
+    return shutil.copytree(music, tmp_path / "music")
+
+
+@pytest.fixture
+def filled(cli, folder):
+    cli.index(folder)
+    return cli
+
+
+def paths(cli):
+    return sorted(json.loads(line)["path"] for line in cli("ls", "--json")[0].splitlines())
+
+
+def test_ls_prints_lines_and_filters(indexed, music):
+    out, _ = indexed("ls")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert sorted(row[1] for row in rows) == [str(music / f"song{i}.wav") for i in range(4)]
+    assert {tuple(row[2:]) for row in rows} == {("20.000", "", "", BACKEND, "")}
+    out, _ = indexed("ls", "SONG2", "--json")
+    track = json.loads(out)
+    assert set(track) == {"id", "path", "seconds", "title", "artist", "backends", "partial"}
+    assert track["path"] == str(music / "song2.wav")
+    assert indexed("ls", "nothing like it")[0] == ""
+    assert indexed("ls", "--failed", "--json")[0] == ""
+
+
+def test_stats(indexed):
+    out, _ = indexed("stats")
+    assert "tracks      4 (1 min 20 s of audio)" in out
+    stats = json.loads(indexed("stats", "--json")[0])
+    assert stats["tracks"] == stats["files"] == 4
+    assert stats["failures"] == 0
+    assert stats["seconds"] == pytest.approx(80.0)
+    backend = stats["backends"][BACKEND]
+    assert backend["tracks"] == 4
+    assert backend["postings"] > 100
+    assert backend["bytes_per_second"] > 0
+
+
+def test_rm_by_id_path_and_content(filled, folder):
+    track = json.loads(filled("ls", "--json", "song0")[0])
+    out, err = filled("rm", "--dry-run", str(track["id"]))
+    assert out == f"{track['id']}\t{folder / 'song0.wav'}\n"
+    assert "1 track would be removed" in err
+    assert len(paths(filled)) == 4
+    filled("rm", str(track["id"]), folder / "song1.wav")
+    assert paths(filled) == [str(folder / "song2.wav"), str(folder / "song3.wav")]
+    filled("query", folder / "song1.wav", status=1)
+    _, err = filled("rm", folder / "song2.wav", folder / "song1.wav", status=2)
+    assert "song1.wav" in err
+    assert len(paths(filled)) == 2  # all or nothing
+
+
+def test_prune_forgets_what_is_gone(filled, folder):
+    (folder / "song1.wav").unlink()
+    (folder / "sub").mkdir()
+    shutil.copy(folder / "song2.wav", folder / "sub" / "copy.wav")
+    filled.index(folder)
+    (folder / "song2.wav").unlink()
+    out, err = filled("prune", "--dry-run")
+    assert out.split() == [str(folder / "song1.wav"), str(folder / "song2.wav")]
+    assert "2 paths and 1 track would be removed" in err
+    assert len(paths(filled)) == 4
+    filled("prune")
+    assert paths(filled) == [
+        str(folder / name) for name in ("song0.wav", "song3.wav", "sub/copy.wav")
+    ]
+    assert filled("check")[0] == ""
+    out, err = filled("prune")
+    assert out == ""
+    assert "0 paths and 0 tracks removed" in err
+
+
+def test_prune_refuses_when_a_disk_seems_not_to_be_mounted(filled, folder):
+    for path in folder.iterdir():
+        path.unlink()
+    _, err = filled("prune", status=2)
+    assert f"{folder} is missing or empty: is a disk not mounted?" in err
+    assert "afp prune --force" in err
+    shutil.rmtree(folder)
+    _, err = filled("prune", status=2)
+    assert "4 of 4 files are missing" in err
+    assert len(paths(filled)) == 4
+    filled("prune", "--force")
+    assert paths(filled) == []
+
+
+def test_compact_and_check(filled, folder):
+    filled("rm", folder / "song0.wav")
+    _, err = filled("compact")
+    assert "before" in err
+    out, err = filled("check")
+    assert out == ""
+    assert "is whole" in err
+    filled("query", folder / "song3.wav")
+    filled("query", folder / "song0.wav", status=1)
+
+
+def test_check_finds_damage(filled):
+    for segment in filled.store.rglob("*.segment"):
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        segment.write_bytes(content)
+    out, err = filled("check", status=4)
+    assert out
+    assert "fault" in err
+
+
+@pytest.mark.parametrize("command", ["ls", "stats", "check", "compact", "prune"])
+def test_commands_make_no_store(cli, command):
+    _, err = cli(command, status=4)
+    assert err.startswith("afp: error: there is no store at")
+    assert "hint: " in err
+    assert not cli.store.exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(cli, folder):
+    cli.store = folder
+    cli.environment["AFP_DB"] = str(folder)
+    _, err = cli.index(folder, status=4)
+    assert "is no afp store" in err
+    assert sorted(path.name for path in folder.iterdir()) == [f"song{i}.wav" for i in range(4)]
+
+
+def test_where_the_store_is(cli, folder, tmp_path):
+    cli.index("-d", tmp_path / "elsewhere", folder)
+    assert (tmp_path / "elsewhere").is_dir()
+    assert not cli.store.exists()
+    del cli.environment["AFP_DB"]
+    cli.environment["XDG_DATA_HOME"] = str(tmp_path / "data")
+    cli.index(folder)
+    assert (tmp_path / "data" / "afp" / "store").is_dir()
+    cli("query", folder / "song0.wav")
+
+
+def test_backends(indexed):
+    out, _ = indexed("backends")
+    assert "loudest 1: Loudest bins of two neighbouring bands" in out
+    found = {
+        line["name"]: line
+        for line in map(json.loads, indexed("backends", "--json")[0].splitlines())
+    }
+    assert {"loudest", "slow", "crashing"} <= set(found)
+    assert found["loudest"]["sample_rate"] == 8000
+    assert found["loudest"]["parameters"] == {}
+
+
+def test_doctor(indexed):
+    out, _ = indexed("doctor")
+    assert "    ok  lmdb: " in out
+    assert f"    ok  store: {indexed.store}: 4 tracks" in out
+    findings = [json.loads(line) for line in indexed("doctor", "--json")[0].splitlines()]
+    assert {finding["state"] for finding in findings} <= {"ok", "note"}
+
+
+def test_doctor_says_what_is_broken(filled):
+    for data in filled.store.glob("data-*.mdb"):
+        data.write_bytes(data.read_bytes()[:5000])
+    out, _ = filled("doctor", status=1)
+    assert "broken  store: " in out
+
+
+def test_tags_cannot_write_to_the_terminal(cli, tmp_path):
+    path = write_wav(tmp_path / "music" / "a\x1b[2Jb.wav", song(5, seconds=5.0))
+    _, err = cli.index(path, tmp_path / "\x1b[31mnowhere", status=3)
+    assert "\x1b" not in err
+    assert "\\x1b[31mnowhere" in err
+
+
+def test_demo(cli, tmp_path):
+    out, err = cli("demo", "-b", BACKEND, "--keep", tmp_path / "demo")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert rows[0] == ["clip of", "music/noise", "", "answer", "found at", "error", "p_false"]
+    assert len(rows) == 8
+    assert all(row[2] == "✓" for row in rows[1:])
+    assert rows[-1][3] == "no match"
+    assert "7 of 7 right" in err
+    assert "afp index ~/Music" in err
+    assert len(list((tmp_path / "demo" / "music").iterdir())) == 12
+    assert not cli.store.exists()
