@@ -6,9 +6,11 @@ A new segment is complete and on disk before the transaction that names it in a 
 there is no moment at which a crash could leave half of anything.
 """
 
+from afp.store.folder import FORMAT
+from afp.store.new_track import NewTrack
 from afp.store.records import BackendRecord, Failure, PathEntry
 from afp.store.snapshot import Snapshot
-from afp.store.store import FORMAT, Compaction, NewTrack, Store
+from afp.store.store import Compaction, Store
 
 __all__ = [
     "FORMAT",

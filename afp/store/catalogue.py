@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 NEXT_TRACK = b"next_track_id"
 
 # LMDB's main table holds them all, told apart by the first byte of the key: a commit writes fewer
-# pages than with a table of LMDB's own for each, and opening one needs no transaction.
+# pages than with a table of LMDB's own for each, and opening one needs no transaction. In this
+# order what every commit changes lies side by side: the last tracks, the counters, the tails.
 TABLES = {
-    "header": b"h",
-    "backends": b"b",
-    "manifests": b"m",
-    "tracks": b"t",
-    "content": b"c",
-    "paths": b"p",
-    "failures": b"e",
-    "fingerprints": b"f",
-    "tails": b"n",
+    "content": b"a",
+    "paths": b"b",
+    "failures": b"c",
     "tombstones": b"d",
+    "fingerprints": b"e",
+    "tracks": b"f",
+    "header": b"g",
+    "backends": b"h",
+    "tails": b"i",
+    "manifests": b"j",
 }
 
 

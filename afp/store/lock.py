@@ -10,7 +10,8 @@ from afp.errors import StoreError
 LOCK_NAME = "writer.lock"
 _PAUSE_SECONDS = 0.05
 
-_held: set[Path] = set()  # by this process: the system's locks do not keep it from itself
+# By which process, as a fork copies this: the system's locks do not keep a process from itself.
+_held: dict[Path, int] = {}
 
 
 class WriterLock:
@@ -37,7 +38,7 @@ class WriterLock:
             time.sleep(_PAUSE_SECONDS)
 
     def _acquire(self) -> bool:
-        if self._path in _held:
+        if self._is_ours():
             return False
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -48,19 +49,23 @@ class WriterLock:
         except BaseException:
             os.close(self._handle)
             raise
-        _held.add(self._path)
+        _held[self._path] = os.getpid()
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
         return True
 
     def _holder(self) -> str:
-        if self._path in _held:
+        if self._is_ours():
             return f"this process ({os.getpid()}) already"
         pid = self._path.read_text().strip()
         return f"process {pid}" if pid else "another process"
 
     def release(self) -> None:
         """Let the next writer in."""
-        _held.discard(self._path)
-        os.ftruncate(self._handle, 0)
-        os.close(self._handle)
+        if self._is_ours():
+            del _held[self._path]
+            os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+
+    def _is_ours(self) -> bool:
+        return _held.get(self._path) == os.getpid()

@@ -232,3 +232,30 @@ class BackendRecord:
     def unpack(cls, payload: memoryview) -> "BackendRecord":
         """Return the record that `pack` wrote."""
         return cls(*from_json(payload))
+
+    def require_same(self, wanted: "BackendRecord") -> None:
+        """Refuse a backend that the index is not bound to.
+
+        Raises
+        ------
+        StoreError
+            When version, parameters or hop differ; with both values.
+        """
+        remedy = "use another store (--db), or those values"
+        if self.version != wanted.version:
+            raise StoreError(
+                f"the index of {self.name!r} is of version {self.version}, this is "
+                f"version {wanted.version}",
+                hint=remedy,
+            )
+        if self.parameters != wanted.parameters or self.hop_seconds != wanted.hop_seconds:
+            ours = {**self.parameters, "hop_seconds": self.hop_seconds}
+            theirs = {**wanted.parameters, "hop_seconds": wanted.hop_seconds}
+            differing = [
+                f"{key} {ours.get(key)!r}, not {theirs.get(key)!r}"
+                for key in sorted({*ours, *theirs})
+                if ours.get(key) != theirs.get(key)
+            ]
+            raise StoreError(
+                f"the index of {self.name!r} was built with {'; '.join(differing)}", hint=remedy
+            )

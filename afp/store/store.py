@@ -1,29 +1,24 @@
 """The store: a catalogue in LMDB beside immutable segment files, one writer, any readers."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from afp.errors import StoreError
-from afp.fingerprint import Fingerprint, Track
+from afp.fingerprint import Track
 from afp.store import records
-from afp.store.catalogue import NEXT_TRACK, Catalogue
-from afp.store.environment import (
-    Environment,
-    data_path,
-    generations,
-    lock_path,
-    translated,
-)
+from afp.store.catalogue import Catalogue
+from afp.store.environment import Environment, data_path, generations, translated
+from afp.store.folder import ATTEMPTS, SEGMENTS, create, open_newest, prepare_folder, sweep
 from afp.store.index_writer import Batch, IndexWriter, check_fingerprint
-from afp.store.lock import LOCK_NAME, WriterLock
-from afp.store.manifest import Manifest, read_manifest
-from afp.store.records import BackendRecord, Failure, KnownPath, TrackRecord
+from afp.store.lock import WriterLock
+from afp.store.manifest import Manifest
+from afp.store.new_track import NewTrack, enter
+from afp.store.records import BackendRecord, Failure
 from afp.store.segment import SegmentRecord, segment_path, sync_folder
 from afp.store.snapshot import Snapshot, Views
 
@@ -32,38 +27,7 @@ if TYPE_CHECKING:
 
     from afp.store.stats import StoreStats
 
-FORMAT = 1
-_HEADER = b"store"
-_SEGMENTS = "segments"
-_ATTEMPTS = 100
-
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class NewTrack:
-    """A track on its way into the store.
-
-    Attributes
-    ----------
-    content_id : str
-        Hash of the decoded audio (hex).
-    path, duration_seconds, title, artist, album, size, mtime_ns, partial
-        As in `Track`.
-    fingerprints : mapping of str to Fingerprint
-        By backend.
-    """
-
-    content_id: str
-    path: str
-    duration_seconds: float
-    title: str | None = None
-    artist: str | None = None
-    album: str | None = None
-    size: int = 0
-    mtime_ns: int = 0
-    partial: str | None = None
-    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +49,7 @@ class Store:
         self.folder = folder
         self._environment = environment
         self._lock = lock
-        self._views = Views(folder / _SEGMENTS)
+        self._views = Views(folder / SEGMENTS)
         self._closed = False
 
     @classmethod
@@ -108,19 +72,15 @@ class Store:
             system refuses.
         """
         if not write:
-            return cls(path, _open_newest(path), None)
+            return cls(path, open_newest(path), None)
         with translated(path):
-            _prepare_folder(path)
+            prepare_folder(path)
             lock = WriterLock(path, wait_seconds=wait_seconds)
         try:
-            with translated(path):
-                (path / _SEGMENTS).mkdir(exist_ok=True)
-                if not generations(path):
-                    Environment.create(data_path(path, 1), _write_header)
-                    sync_folder(path)
-            store = cls(path, _open_newest(path), lock)
+            create(path)
+            store = cls(path, open_newest(path), lock)
             try:
-                store._sweep()
+                store._read(partial(sweep, path))
             except BaseException:
                 store._environment.release()
                 raise
@@ -148,9 +108,9 @@ class Store:
     def snapshot(self) -> Snapshot:
         """Return a consistent view of the store as it is now; close it soon."""
         self._require_open()
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             if self._environment.replaced():
-                environment = _open_newest(self.folder)
+                environment = open_newest(self.folder)
                 self._environment.release()
                 self._environment = environment
                 self._views = Views(self._segments)
@@ -184,7 +144,7 @@ class Store:
         from afp.store.check import check
 
         with self.snapshot() as snapshot:
-            return check(snapshot, self.folder / _SEGMENTS)
+            return check(snapshot, self.folder / SEGMENTS)
 
     def stats(self) -> "StoreStats":
         """Return sizes and counts."""
@@ -196,7 +156,7 @@ class Store:
     def n_bytes(self) -> int:
         """Return the size of all files of the store, in bytes."""
         with translated(self.folder):
-            segments = sum(file.stat().st_size for file in (self.folder / _SEGMENTS).iterdir())
+            segments = sum(file.stat().st_size for file in (self.folder / SEGMENTS).iterdir())
             return self._environment.n_bytes() + segments
 
     # Writing
@@ -218,7 +178,7 @@ class Store:
                 len(known) + 1, name, version, json.loads(json.dumps(parameters)), hop_seconds
             )
             if name in known:
-                _require_same(known[name], wanted)
+                known[name].require_same(wanted)
             else:
                 catalogue.put("backends", records.backend_key(wanted.id), wanted.pack())
 
@@ -242,7 +202,7 @@ class Store:
             batches: dict[int, Batch] = {}
             tracks = []
             for item in items:
-                track_id, record = _add_track(catalogue, item, backends, batches)
+                track_id, record = enter(catalogue, item, backends, batches)
                 tracks.append(catalogue.describe(track_id, record, names))
             indexes = [IndexWriter(self._segments, catalogue, i) for i in batches]
             for index in indexes:
@@ -323,16 +283,16 @@ class Store:
             with suppress(OSError):
                 draft.unlink()
             raise
-        environment = _open_newest(self.folder)
+        environment = open_newest(self.folder)
         self._environment.release()
         self._environment = environment
         self._views = Views(self._segments)
-        self._sweep()
+        self._read(partial(sweep, self.folder))
         return Compaction(before, self.n_bytes())
 
     @property
     def _segments(self) -> Path:
-        return self.folder / _SEGMENTS
+        return self.folder / SEGMENTS
 
     def _require_open(self) -> None:
         if self._closed:
@@ -381,146 +341,3 @@ class Store:
                 manifest = self._change_index(backend_id, partial(IndexWriter.merge, span=due))
             else:
                 return
-
-    def _sweep(self) -> None:
-        """Delete what a killed writer left: older generations, drafts, segments of no manifest."""
-        named = self._read(_named_segments)
-        with translated(self.folder):
-            newest = data_path(self.folder, generations(self.folder)[-1])
-            for file in self.folder.glob("data-*"):
-                if file not in (newest, lock_path(newest)):
-                    file.unlink()
-            for file in self._segments.iterdir():
-                orphan = file.suffix == ".segment" and int(file.stem) not in named
-                if orphan or file.suffix == ".draft":
-                    file.unlink()
-
-
-def _named_segments(catalogue: Catalogue) -> set[int]:
-    return {
-        segment.id
-        for backend in catalogue.backends().values()
-        for segment in read_manifest(catalogue, backend.id).segments
-    }
-
-
-def _prepare_folder(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    strange = [
-        entry.name
-        for entry in path.iterdir()
-        if entry.name not in (LOCK_NAME, _SEGMENTS) and not entry.name.startswith("data-")
-    ]
-    if strange and not generations(path):
-        raise StoreError(
-            f"{path} is no afp store: it holds {strange[0]!r}",
-            hint="name an empty or a new folder with --db",
-        )
-
-
-def _open_newest(path: Path) -> Environment:
-    """Open the newest generation of a store, whose format this code reads."""
-    for _ in range(_ATTEMPTS):
-        with translated(path):
-            if not path.exists():
-                raise StoreError(f"there is no store at {path}", hint="run `afp index` first")
-            if not path.is_dir() or not generations(path):
-                raise StoreError(f"{path} holds no afp store", hint="run `afp index` first")
-            newest = data_path(path, generations(path)[-1])
-        try:
-            environment = Environment.acquire(newest)
-        except StoreError:
-            if newest.exists():
-                raise
-            continue  # compacted meanwhile
-        try:
-            txn = environment.read()
-            try:
-                _require_format(Catalogue(txn), path)
-            finally:
-                txn.abort()
-        except BaseException:
-            environment.release()
-            raise
-        return environment
-    raise StoreError(f"{path} changes too fast to be opened", hint="try again")
-
-
-def _write_header(txn: "lmdb.Transaction[Any]") -> None:
-    header = {"format": FORMAT, "byte_order": sys.byteorder}
-    Catalogue(txn).put("header", _HEADER, records.to_json(header))
-
-
-def _require_format(catalogue: Catalogue, path: Path) -> None:
-    payload = catalogue.get("header", _HEADER)
-    if payload is None:
-        raise StoreError(f"{path} has no header", hint="restore it from a backup, or index anew")
-    header = records.from_json(payload)
-    if header["format"] > FORMAT:
-        raise StoreError(
-            f"{path} has format {header['format']}, and this afp reads up to {FORMAT}",
-            hint="update afp",
-        )
-    if header["byte_order"] != sys.byteorder:
-        raise StoreError(
-            f"{path} was written on a {header['byte_order']}-endian machine, this one is "
-            f"{sys.byteorder}-endian",
-            hint="index the files on this machine",
-        )
-
-
-def _require_same(known: BackendRecord, wanted: BackendRecord) -> None:
-    remedy = "use another store (--db), or those values"
-    if known.version != wanted.version:
-        raise StoreError(
-            f"the index of {known.name!r} is of version {known.version}, this is "
-            f"version {wanted.version}",
-            hint=remedy,
-        )
-    if known.parameters != wanted.parameters or known.hop_seconds != wanted.hop_seconds:
-        ours = {**known.parameters, "hop_seconds": known.hop_seconds}
-        theirs = {**wanted.parameters, "hop_seconds": wanted.hop_seconds}
-        differing = [
-            f"{key} {ours.get(key)!r}, not {theirs.get(key)!r}"
-            for key in sorted({*ours, *theirs})
-            if ours.get(key) != theirs.get(key)
-        ]
-        raise StoreError(
-            f"the index of {known.name!r} was built with {'; '.join(differing)}", hint=remedy
-        )
-
-
-def _add_track(
-    catalogue: Catalogue,
-    item: NewTrack,
-    backends: Mapping[str, BackendRecord],
-    batches: dict[int, Batch],
-) -> tuple[int, TrackRecord]:
-    """Write a track's catalogue entries; put its new fingerprints into the batches."""
-    track_id = catalogue.by_content(item.content_id)
-    known = None if track_id is None else catalogue.require(track_id)
-    if track_id is None:
-        track_id = catalogue.take_number(NEXT_TRACK)
-        catalogue.put("content", item.content_id.encode(), records.track_key(track_id))
-    record = TrackRecord(
-        item.content_id,
-        item.duration_seconds,
-        item.title,
-        item.artist,
-        item.album,
-        item.partial,
-        known.paths if known else [],
-        known.backends if known else [],
-    )
-    for name, fingerprint in item.fingerprints.items():
-        if name not in backends:
-            raise StoreError(f"backend {name!r} is not registered", hint="call register first")
-        backend_id = backends[name].id
-        if backend_id not in record.backends:
-            record.backends.append(backend_id)
-            batch = batches.setdefault(backend_id, Batch())
-            batch.track_ids.append(track_id)
-            batch.fingerprints.append(fingerprint)
-    catalogue.point(KnownPath(item.path, track_id, item.size, item.mtime_ns), record)
-    catalogue.put_record(track_id, record)
-    return track_id, record

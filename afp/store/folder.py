@@ -1,0 +1,130 @@
+"""The folder of a store: made, recognised, opened at its newest generation, swept."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afp.errors import StoreError
+from afp.store import records
+from afp.store.catalogue import Catalogue
+from afp.store.environment import (
+    Environment,
+    data_path,
+    generations,
+    lock_path,
+    translated,
+)
+from afp.store.lock import LOCK_NAME
+from afp.store.manifest import read_manifest
+from afp.store.segment import sync_folder
+
+if TYPE_CHECKING:
+    import lmdb
+
+FORMAT = 1
+SEGMENTS = "segments"
+ATTEMPTS = 100  # to overtake a writer that replaces files while they are being opened
+_HEADER = b"store"
+
+
+def _named_segments(catalogue: Catalogue) -> set[int]:
+    return {
+        segment.id
+        for backend in catalogue.backends().values()
+        for segment in read_manifest(catalogue, backend.id).segments
+    }
+
+
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a store.
+
+    Raises
+    ------
+    StoreError
+        When it holds something else.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    strange = [
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in (LOCK_NAME, SEGMENTS) and not entry.name.startswith("data-")
+    ]
+    if strange and not generations(path):
+        raise StoreError(
+            f"{path} is no afp store: it holds {strange[0]!r}",
+            hint="name an empty or a new folder with --db",
+        )
+
+
+def create(path: Path) -> None:
+    """Make an empty store in a folder, unless it holds one."""
+    with translated(path):
+        (path / SEGMENTS).mkdir(exist_ok=True)
+        if not generations(path):
+            Environment.create(data_path(path, 1), _write_header)
+            sync_folder(path)
+
+
+def sweep(path: Path, catalogue: Catalogue) -> None:
+    """Delete what a killed writer left: older generations, drafts, segments of no manifest."""
+    named = _named_segments(catalogue)
+    with translated(path):
+        newest = data_path(path, generations(path)[-1])
+        for file in path.glob("data-*"):
+            if file not in (newest, lock_path(newest)):
+                file.unlink()
+        for file in (path / SEGMENTS).iterdir():
+            orphan = file.suffix == ".segment" and int(file.stem) not in named
+            if orphan or file.suffix == ".draft":
+                file.unlink()
+
+
+def open_newest(path: Path) -> Environment:
+    """Open the newest generation of a store, whose format this code reads."""
+    for _ in range(ATTEMPTS):
+        with translated(path):
+            if not path.exists():
+                raise StoreError(f"there is no store at {path}", hint="run `afp index` first")
+            if not path.is_dir() or not generations(path):
+                raise StoreError(f"{path} holds no afp store", hint="run `afp index` first")
+            newest = data_path(path, generations(path)[-1])
+        try:
+            environment = Environment.acquire(newest)
+        except StoreError:
+            if newest.exists():
+                raise
+            continue  # compacted meanwhile
+        try:
+            txn = environment.read()
+            try:
+                _require_format(Catalogue(txn), path)
+            finally:
+                txn.abort()
+        except BaseException:
+            environment.release()
+            raise
+        return environment
+    raise StoreError(f"{path} changes too fast to be opened", hint="try again")
+
+
+def _write_header(txn: "lmdb.Transaction[Any]") -> None:
+    header = {"format": FORMAT, "byte_order": sys.byteorder}
+    Catalogue(txn).put("header", _HEADER, records.to_json(header))
+
+
+def _require_format(catalogue: Catalogue, path: Path) -> None:
+    payload = catalogue.get("header", _HEADER)
+    if payload is None:
+        raise StoreError(f"{path} has no header", hint="restore it from a backup, or index anew")
+    header = records.from_json(payload)
+    if header["format"] > FORMAT:
+        raise StoreError(
+            f"{path} has format {header['format']}, and this afp reads up to {FORMAT}",
+            hint="update afp",
+        )
+    if header["byte_order"] != sys.byteorder:
+        raise StoreError(
+            f"{path} was written on a {header['byte_order']}-endian machine, this one is "
+            f"{sys.byteorder}-endian",
+            hint="index the files on this machine",
+        )
