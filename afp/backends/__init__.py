@@ -35,7 +35,9 @@ def create(name: str, **parameters: Parameter) -> Backend:
     elif name in names():
         factory = import_module(f"{__name__}.{name}").Backend
     else:
-        raise UsageError(f"no backend is called {name!r}", hint=f"choose one of: {', '.join(names())}")
+        raise UsageError(
+            f"no backend is called {name!r}", hint=f"choose one of: {', '.join(names())}"
+        )
     try:
         backend: Backend = factory(**parameters)
     except (TypeError, ValueError) as error:

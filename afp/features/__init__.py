@@ -1,0 +1,1 @@
+"""Features of sound: pure functions on arrays."""

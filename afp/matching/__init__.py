@@ -1,0 +1,1 @@
+"""Matching of fingerprints: pure functions on arrays."""

@@ -1,0 +1,125 @@
+"""Offset-histogram voting: a track and an offset on which many hits of a query agree."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afp.compiled import kernel
+from afp.index import Hits
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A track and an offset on which hits of a query agree.
+
+    Attributes
+    ----------
+    track_id : int
+        The track.
+    offset : float
+        Track time minus query time, in fine steps of a frame.
+    n_aligned : int
+        Hits that agree on it.
+    expected : float
+        Hits that would agree by chance, given how many the track has in all.
+    speed : float
+        Time factor under which the query was looked up.
+    """
+
+    track_id: int
+    offset: float
+    n_aligned: int
+    expected: float
+    speed: float
+
+
+def vote(
+    hits: Hits, query_times: I64, *, fineness: int, width: int, most: int, speed: float = 1.0
+) -> list[Candidate]:
+    """Find the peaks of the offset histogram of one segment's hits.
+
+    A hit's position minus its query time names track and offset in one integer, because the
+    time axis has gaps longer than a query. Sorting these integers makes a histogram of any bin
+    width, anywhere.
+
+    Parameters
+    ----------
+    hits : Hits
+        Hits of the looked-up hashes.
+    query_times : ndarray of int64, shape (m,)
+        Time of each looked-up hash on the track's clock, in fine steps.
+    fineness : int
+        Fine steps in a frame.
+    width : int
+        Extent of a histogram peak, in fine steps.
+    most : int
+        Number of candidates to return.
+    speed : float
+        Passed on to the candidates.
+
+    Returns
+    -------
+    list of Candidate
+        Most hits first, none on removed tracks.
+    """
+    if not len(hits.rows):
+        return []
+    diagonals = hits.positions.astype(np.int64) * fineness - query_times[hits.rows]
+    diagonals.sort()
+    # Some more than asked for, since removed tracks are dropped afterwards.
+    n_wanted = most + int(np.count_nonzero(~hits.axis.alive))
+    n_wanted = min(n_wanted, 4 * most)
+    where = np.zeros(n_wanted, np.int64)
+    n_aligned = np.zeros(n_wanted, np.int64)
+    _histogram_peaks(diagonals, width, where, n_aligned)
+
+    duration = int(query_times.max())
+    bases = hits.axis.bases.astype(np.int64) * fineness
+    slots = np.searchsorted(bases, where + duration, side="right") - 1
+    candidates = []
+    for k in np.argsort(-n_aligned, kind="stable"):
+        slot = int(slots[k])
+        if n_aligned[k] < 2 or not hits.axis.alive[slot]:
+            continue
+        length = int(hits.axis.n_frames[slot]) * fineness
+        first, last = np.searchsorted(diagonals, (bases[slot] - duration, bases[slot] + length + 1))
+        candidates.append(
+            Candidate(
+                track_id=int(hits.axis.track_ids[slot]),
+                offset=float(where[k] + width / 2 - bases[slot]),
+                n_aligned=int(n_aligned[k]),
+                expected=float((last - first) * (width + 1) / (length + duration)),
+                speed=speed,
+            )
+        )
+    return candidates[:most]
+
+
+@kernel("void(int64[::1], int64, int64[::1], int64[::1])")
+def _histogram_peaks(diagonals, width, where, n_aligned):  # type: ignore[no-untyped-def]
+    # A window of `width` slides along the sorted diagonals; of overlapping ones the fullest counts.
+    n = len(diagonals)
+    n_peaks = len(n_aligned)
+    weakest = 0
+    end = 0
+    best = 0
+    best_start = diagonals[0]
+    for i in range(n + 1):
+        if i == n or diagonals[i] - best_start > width:
+            if best > n_aligned[weakest]:
+                n_aligned[weakest] = best
+                where[weakest] = best_start
+                for k in range(n_peaks):
+                    if n_aligned[k] < n_aligned[weakest]:
+                        weakest = k
+            best = 0
+            if i == n:
+                break
+        while end < n and diagonals[end] - diagonals[i] <= width:
+            end += 1
+        if end - i > best:
+            best = end - i
+            best_start = diagonals[i]
