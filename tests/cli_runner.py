@@ -1,18 +1,19 @@
 """The real command line in a subprocess, and audio for it."""
 
 import os
+import pty
 import subprocess
 import sys
+import termios
 import wave
 from pathlib import Path
 
 import numpy as np
 
-from afp.backends import names
 from afp.synthesis import song
 
 RATE = 16_000
-BACKEND = "shazam" if "shazam" in names() else "loudest"
+BACKEND = "loudest"
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
@@ -61,3 +62,23 @@ class Cli:
 
     def index(self, *arguments: str | bytes | Path, status: int = 0, **options: bytes):
         return self("index", "-b", BACKEND, *arguments, status=status, **options)
+
+    def on_terminal(self, *arguments: str | Path, status: int = 0) -> str:
+        """Run a command on a terminal of 100 columns; return what it showed."""
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, 100))
+        environment = {**self.environment, "TERM": "xterm"}
+        command = [sys.executable, "-m", "afp", *map(os.fspath, arguments)]
+        process = subprocess.Popen(
+            command, env=environment, stdin=slave, stdout=slave, stderr=slave
+        )
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(master, 4096)
+            except OSError:  # the other end is closed
+                break
+        os.close(master)
+        assert process.wait(60) == status, shown
+        return shown.decode()

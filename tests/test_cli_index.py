@@ -1,4 +1,5 @@
 """``afp index``, end to end."""
+# ruff: noqa: RUF001 - × is meant
 
 import json
 import os
@@ -121,6 +122,16 @@ def test_a_missing_path_fails_and_the_rest_is_stored(cli, folder):
     assert cli("ls", "--failed")[0] == ""
 
 
+def test_a_terminal_sees_progress_and_failures_at_the_end(cli, folder):
+    (folder / "garbage.mp3").write_bytes(bytes(range(256)) * 40)
+    shown = cli.on_terminal("index", "-b", BACKEND, folder, folder / "nowhere", status=3)
+    assert "× realtime" in shown
+    assert "/5 files" in shown
+    end = shown.rpartition("\x1b[2K")[2].splitlines()
+    assert sum("afp: warning: failed: " in line for line in end) == 2
+    assert "4 added, 2 failed; 1 min 20 s of audio in" in end[-1]
+
+
 def test_nothing_to_do_makes_no_store(cli, tmp_path):
     (tmp_path / "nothing").mkdir()
     _, err = cli.index(tmp_path / "nothing")
@@ -205,6 +216,15 @@ def test_a_crash_of_a_decoder_costs_one_file(cli, folder):
     assert f"{folder / 'deadly.wav'}: decoder crashed (signal 11)" in err
     out, _ = cli("query", folder / "song2.wav")
     assert out.split("\t")[1] == str(folder / "song2.wav")
+
+
+def test_a_fault_in_a_backend_does_not_count_against_the_file(cli, folder):
+    write_wav(folder / "short.wav", song(9, seconds=0.5))
+    for _ in range(2):
+        out, err = cli("index", "--json", "-b", "crashing", folder, status=3)
+        assert statuses(out)["failed"] == 1
+        assert f"failed: {folder / 'short.wav'}: ZeroDivisionError: a fault" in err
+    assert cli("ls", "--failed")[0] == ""
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -128,6 +128,6 @@ def test_interruption_notes_the_first_signal_and_restores_the_handlers():
         assert interruption.signal is None
         signal.raise_signal(signal.SIGINT)
         assert interruption.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt, match="^$"):
+        with pytest.raises(KeyboardInterrupt, match=r"^$"):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

@@ -166,9 +166,10 @@ def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
 def _draw(results: "Iterable[QueryResult]") -> None:
     rows = []
     for result in results:
-        rows += [(result.query, *_row(match)) for match in result.matches]
+        name = Path(result.query).name
+        rows += [(name, *_row(match)) for match in result.matches]
         if not (result.matches or result.error):
-            rows.append((result.query, "no match", "", "", ""))
+            rows.append((name, "no match", "", "", ""))
     if rows:
         columns = ("query", "track", "in the query", "in the track", "p_false")
         terminal.table(columns, rows, right=("p_false",), whole=columns[2:])

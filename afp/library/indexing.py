@@ -57,7 +57,8 @@ def index(
     """Fingerprint audio files and folders of them into a store.
 
     A file that the store knows, by path, size and modification time, costs one stat call.
-    A file that cannot be decoded is remembered and left alone until it changes.
+    A file that cannot be decoded is remembered and left alone until it changes. One that fails
+    for a reason that is not its own, such as a fault in a backend, is tried again the next time.
 
     Parameters
     ----------
@@ -103,6 +104,7 @@ def index(
         retry_failed=retry_failed,
         wait_seconds=wait_seconds,
         tell=tell,
+        interruption=interruption,
     )
     observer(
         Planned(
@@ -111,11 +113,11 @@ def index(
             backends=tuple(backend.name for backend in chosen),
         )
     )
-    if jobs:
+    if jobs and not (interruption and interruption.signal):
         specifications = {backend.name: backend.parameters() for backend in chosen}
         n_workers = min(n_workers or usable_cores(), len(jobs))
         with (
-            Pool[_Job, _Extracted | str](
+            Pool[_Job, _Extracted | _Refused](
                 _Extractor, (specifications,), n_workers=n_workers
             ) as pool,
             Store.open(Path(path), write=True, wait_seconds=wait_seconds) as store,
@@ -144,6 +146,7 @@ def _plan(
     retry_failed: bool,
     wait_seconds: float,
     tell: Callable[[FileOutcome], None],
+    interruption: Interruption | None,
 ) -> tuple[list[Backend], list[_Job]]:
     """Find the files that need work, the largest first: the last to finish keeps others waiting."""
 
@@ -170,6 +173,8 @@ def _plan(
         wanted = tuple(backend.name for backend in chosen)
     jobs = []
     for file in walk(map(os.path.abspath, paths), on_error=missing):
+        if interruption and interruption.signal:
+            break
         entry, failure = known.get(file.path), failures.get(file.path)
         if entry is not None and _is_unchanged(file, entry):
             if entry.track_id in lacking:
@@ -188,6 +193,12 @@ def _is_unchanged(file: AudioFile, then: PathEntry | Failure) -> bool:
     return (file.size, file.mtime_ns) == (then.size, then.mtime_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    reason: str
+    for_good: bool  # as long as the file does not change
+
+
 class _Extractor:
     """What a worker does with a file."""
 
@@ -196,14 +207,15 @@ class _Extractor:
             name: create(name, **parameters) for name, parameters in specifications.items()
         }
 
-    def __call__(self, job: _Job) -> "_Extracted | str":
+    def __call__(self, job: _Job) -> _Extracted | _Refused:
         try:
             return self._extract(job)
         except AfpError as error:
-            return str(error).removeprefix(f"{job.file.path}: ")
+            return _Refused(str(error).removeprefix(f"{job.file.path}: "), for_good=True)
         except Exception as error:
-            # One file that a decoder or a backend chokes on must not end the run.
-            return f"{type(error).__name__}: {error}"
+            # A fault of ours, or of the moment (no memory): it must not end the run, nor count
+            # against the file for ever.
+            return _Refused(f"{type(error).__name__}: {error}", for_good=False)
 
     def _extract(self, job: _Job) -> _Extracted:
         path = Path(job.file.path)
@@ -242,10 +254,11 @@ class _Writer:
             return 0.0
         return max(self._since + BATCH_SECONDS - time.monotonic(), 0.0)
 
-    def fail(self, job: _Job, reason: str) -> None:
-        """Remember a file that could not be decoded."""
+    def fail(self, job: _Job, reason: str, *, for_good: bool) -> None:
+        """Tell of a file that failed, and remember it if it would fail again."""
         file = job.file
-        self._store.record_failure(file.path, file.size, file.mtime_ns, reason)
+        if for_good:
+            self._store.record_failure(file.path, file.size, file.mtime_ns, reason)
         self._tell(FileOutcome(file, Status.FAILED, error=reason))
 
     def add(self, job: _Job, extracted: _Extracted) -> None:
@@ -301,7 +314,7 @@ def _new_track(job: _Job, extracted: _Extracted) -> NewTrack:
 
 
 def _run(
-    pool: "Pool[_Job, _Extracted | str]",
+    pool: "Pool[_Job, _Extracted | _Refused]",
     jobs: Iterable[_Job],
     writer: _Writer,
     interruption: Interruption | None,
@@ -315,8 +328,10 @@ def _run(
         for job, result in pool.collect(timeout_seconds=writer.due_seconds, wake=wake):
             if isinstance(result, _Extracted):
                 writer.add(job, result)
+            elif isinstance(result, _Refused):
+                writer.fail(job, result.reason, for_good=result.for_good)
             else:
-                writer.fail(job, str(result))
+                writer.fail(job, str(result), for_good=True)
         if writer.due_seconds == 0.0:
             writer.commit()
     n_left = len(waiting) + pool.n_pending
