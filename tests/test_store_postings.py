@@ -12,6 +12,7 @@ from afp.store.axis import Axis
 from afp.store.manifest import FAN_OUT, Manifest
 from afp.store.postings import Run
 from afp.store.segment import SegmentRecord, SortedKeys
+from afp.store.tails import Tail
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -128,6 +129,22 @@ def test_fingerprints_survive_packing(seed, n, value_bits, frame_bits, with_evid
     assert evidence.frames.dtype == evidence.values.dtype == np.uint32
     assert evidence.frames.tolist() == frames.tolist()
     assert evidence.values.tolist() == values.tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, st.sampled_from([0, 1, 300, 70_000]), st.sampled_from([1, 65_536, 65_537, 2**31]))
+def test_tails_survive_packing(seed, n, n_frames):
+    rng = np.random.default_rng(seed)
+    mixed = np.sort(rng.integers(0, 2**32, n)).astype(np.uint32)
+    tail = Tail(2**40, 77, n_frames, mixed, rng.integers(0, n_frames, n).astype(np.uint32))
+    packed = tail.pack()
+    assert len(packed) <= 1100 + (5 if n_frames <= 65_536 else 7) * n
+    back = Tail.unpack(memoryview(packed))
+    assert (back.track_id, back.base, back.n_frames) == (2**40, 77, n_frames)
+    assert np.array_equal(back.mixed, mixed)
+    assert np.array_equal(back.frames, tail.frames)
+    with pytest.raises(StoreError, match="cannot be unpacked"):
+        Tail.unpack(memoryview(packed)[:-1] if n else memoryview(packed)[:-5])
 
 
 def test_a_constellation_takes_two_bytes_a_peak():

@@ -18,6 +18,7 @@ from afp.store.segment import SortedKeys
 
 _HEADER = struct.Struct("<QIII")  # track id, base, n_frames, n
 _SHORT = 1 << 16
+_COUNTS = np.dtype(("<u4", 256))  # of the mixed hashes that begin with each byte
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,25 +46,40 @@ class Tail:
     frames: U32
 
     def pack(self) -> bytes:
-        """Return the tail as bytes, 6 a posting (8 for tracks of more than 65,536 frames)."""
+        """Return the tail as bytes, 5 a posting (7 for tracks of more than 65,536 frames)."""
         short = self.n_frames <= _SHORT
+        low = self.mixed.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3]
         return b"".join(
             [
                 _HEADER.pack(self.track_id, self.base, self.n_frames, len(self.mixed)),
-                self.mixed.astype("<u4").tobytes(),
+                np.bincount(self.mixed >> np.uint32(24), minlength=256).astype("<u4").tobytes(),
                 self.frames.astype("<u2" if short else "<u4").tobytes(),
+                low.tobytes(),
             ]
         )
 
     @classmethod
     def unpack(cls, payload: memoryview) -> "Tail":
-        """Return the tail that `pack` wrote."""
-        track_id, base, n_frames, n = _HEADER.unpack_from(payload)
-        frame = np.dtype("<u2" if n_frames <= _SHORT else "<u4")
-        if len(payload) != _HEADER.size + n * (4 + frame.itemsize):
-            raise StoreError(f"the postings of track {track_id} are cut short", hint=DAMAGED)
-        mixed = np.frombuffer(payload, "<u4", n, _HEADER.size).astype(np.uint32)
-        frames = np.frombuffer(payload, frame, n, _HEADER.size + 4 * n).astype(np.uint32)
+        """Return the tail that `pack` wrote.
+
+        Raises
+        ------
+        StoreError
+            When the bytes are no packed tail.
+        """
+        try:
+            track_id, base, n_frames, n = _HEADER.unpack_from(payload)
+            counts = np.frombuffer(payload, _COUNTS, 1, _HEADER.size)[0]
+            at = _HEADER.size + _COUNTS.itemsize
+            short = n_frames <= _SHORT
+            frames = np.frombuffer(payload, "<u2" if short else "<u4", n, at).astype(np.uint32)
+            low = np.frombuffer(payload, np.uint8, 3 * n, at + (2 if short else 4) * n)
+            bytes_of = np.empty((n, 4), np.uint8)
+            bytes_of[:, :3] = low.reshape(n, 3)
+            bytes_of[:, 3] = np.repeat(np.arange(256, dtype=np.uint8), counts)
+        except (struct.error, ValueError) as error:
+            raise StoreError(f"postings cannot be unpacked: {error}", hint=DAMAGED) from None
+        mixed = bytes_of.view("<u4").reshape(n).astype(np.uint32, copy=False)
         return cls(track_id, base, n_frames, mixed, frames)
 
     def run(self) -> Run:
