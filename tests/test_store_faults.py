@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import lmdb
@@ -360,6 +361,40 @@ def test_misuse_is_explained(tmp_path):
                 store.add([new_track(7, fingerprints={"one": bad})])
         with store.snapshot() as snapshot:
             assert len(snapshot) == 1
+
+
+NOBODY = 65_534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_someone_who_may_only_read_is_safe_from_writers(tmp_path):
+    folder = make(tmp_path / "store", 3)
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    child = os.fork()
+    if child == 0:
+        os.setuid(NOBODY)
+        try:
+            with Store.open(folder) as store, store.snapshot() as snapshot:
+                assert_answers(snapshot, 1)
+                os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            with pytest.raises(StoreError, match="is being written"):
+                Store.open(folder)
+            with pytest.raises(StoreError, match="Permission denied"):
+                Store.open(folder, write=True)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(7)
+    assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+    with pytest.raises(StoreError, match="is being written by another process"):
+        Store.open(folder, write=True)
+    os.kill(child, signal.SIGCONT)
+    assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+    with Store.open(folder, write=True):
+        os.kill(child, signal.SIGCONT)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_lmdb_errors_carry_a_remedy():

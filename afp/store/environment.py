@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from afp.errors import StoreError
+from afp.store.lock import ReaderLock
 
 # Address space only where it is plentiful and files are sparse; elsewhere the map grows.
 MAP_BYTES = 1 << 40 if sys.platform == "linux" and sys.maxsize > 1 << 32 else 1 << 28
@@ -92,13 +93,21 @@ class Environment:
         self._pid = os.getpid()
         self._users = 1
         writable = create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
-        self._lmdb = _open_lmdb(path, create=create, readonly=not writable)
+        self._reader_lock: ReaderLock | None = None
+        try:
+            self._lmdb = _open_lmdb(path, create=create, readonly=not writable)
+        except (lmdb.LockError, lmdb.ReadonlyError):
+            if writable:
+                raise
+            # LMDB cannot enter this reader into its table, so that a writer would not spare it.
+            self._reader_lock = ReaderLock(path.parent)
+            self._lmdb = _open_lmdb(path, create=False, readonly=True, lock=False)
         try:
             self._require_whole()
             if writable:
                 self._lmdb.reader_check()
         except BaseException:
-            self._lmdb.close()
+            self._close()
             raise
 
     @classmethod
@@ -139,7 +148,12 @@ class Environment:
             if self._users == 0 and self._pid == os.getpid():
                 for key in [key for key, other in _open.items() if other is self]:
                     del _open[key]
-                self._lmdb.close()
+                self._close()
+
+    def _close(self) -> None:
+        self._lmdb.close()
+        if self._reader_lock is not None:
+            self._reader_lock.release()
 
     def replaced(self) -> bool:
         """Tell whether `compact` has put another generation in this one's place."""
@@ -207,8 +221,8 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _open_lmdb(path: Path, *, create: bool, readonly: bool) -> lmdb.Environment:
-    def attempt(map_bytes: int, *, lock: bool = True) -> lmdb.Environment:
+def _open_lmdb(path: Path, *, create: bool, readonly: bool, lock: bool = True) -> lmdb.Environment:
+    def attempt(map_bytes: int) -> lmdb.Environment:
         return lmdb.open(
             str(path),
             map_size=map_bytes,
@@ -225,7 +239,3 @@ def _open_lmdb(path: Path, *, create: bool, readonly: bool) -> lmdb.Environment:
         return attempt(MAP_BYTES)
     except lmdb.MemoryError:  # the address space is limited
         return attempt(max(_SMALL_MAP_BYTES, 2 * path.stat().st_size if path.exists() else 0))
-    except (lmdb.LockError, lmdb.ReadonlyError):
-        if not readonly:
-            raise
-        return attempt(MAP_BYTES, lock=False)

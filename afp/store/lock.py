@@ -14,6 +14,31 @@ _PAUSE_SECONDS = 0.05
 _held: dict[Path, int] = {}
 
 
+class ReaderLock:
+    """A shared lock that keeps writers out, for readers that LMDB cannot make known to them.
+
+    Raises
+    ------
+    StoreError
+        When there is a writer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._handle = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.lockf(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(self._handle)
+            raise StoreError(
+                f"{folder} is being written, and you may not write to it yourself",
+                hint="wait until that has finished, or ask for permission to write to the folder",
+            ) from None
+
+    def release(self) -> None:
+        """Let writers in."""
+        os.close(self._handle)
+
+
 class WriterLock:
     """An exclusive lock on a store, released when the process ends, however it ends.
 
