@@ -283,8 +283,11 @@ def _verified(
     """Lay the stored constellation of each candidate onto the query, best first."""
     peaks = query.peak_map()
     near = np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1, dtype=np.float64)
-    alignments = []
+    alignments: list[_Alignment] = []
+    enough = 0  # hits below which a candidate is not worth a look beside a sure answer
     for candidate in candidates:
+        if candidate.n_aligned < enough:
+            continue
         evidence = index.evidence(candidate.track_id)
         score, offset, speed = _best_offset(
             peaks, evidence, candidate.offset + near, candidate.speed
@@ -300,6 +303,8 @@ def _verified(
                 )
         p_false = NULL.p_false(score, store_hours=store_hours, n_trials=n_trials)
         alignments.append(_Alignment(candidate.track_id, offset, speed, score, p_false))
+        if p_false < SURE:
+            enough = max(enough, candidate.n_aligned // 3)
     return sorted(alignments, key=_strength)
 
 

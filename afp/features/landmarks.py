@@ -165,7 +165,7 @@ def _probe_landmarks(  # type: ignore[no-untyped-def]
                 continue
             low = np.int64(np.floor(gap))
             high = np.int64(np.ceil(gap))
-            for g in range(max(low, 1), min(high, target_frames) + 1):
+            for g in range(max(low, 1), min(high, target_frames) + 1):  # type: ignore[call-overload]
                 if count < len(hashes):
                     out_times[count] = time
                     hashes[count] = (anchor << 14) | ((step + 128) << 6) | g
