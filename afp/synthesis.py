@@ -1,6 +1,9 @@
 """Music out of nothing: songs that differ from one another and never quite repeat themselves."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 
 from afp.fingerprint import F32
 
@@ -37,6 +40,7 @@ def song(seed: int, *, seconds: float, sample_rate: int = 16_000) -> F32:
     beat = 60.0 / rng.uniform(76, 148)
     key = rng.uniform(200.0, 400.0)  # in no tuning in particular, as old records are
     scale = np.array(SCALES[rng.integers(len(SCALES))])
+    drum = rng.uniform((40, 3, 15, 9), (70, 10, 40, 20))  # Hz, cycles of the sweep, 1/s, 1/s
     timbres = [
         (rng.uniform(0.2, 1.0, _N_PARTIALS) / np.arange(1, _N_PARTIALS + 1)).astype(np.float32)
         for _ in range(3)
@@ -51,28 +55,33 @@ def song(seed: int, *, seconds: float, sample_rate: int = 16_000) -> F32:
         if start < n:
             mix[start : start + len(sound)] += sound
 
-    degree = 0
-    for bar in range(int(seconds / (4 * beat)) + 1):
+    def moments(shortest: float, longest: float) -> Iterator[float]:
+        at = 0.0
+        while at < seconds:
+            yield at
+            at += beat * rng.uniform(shortest, longest)
+
+    # The voices keep no common time, so that two songs do not resemble each other in rhythm.
+    for at in moments(1.5, 4.5):
         chord = int(rng.integers(7))
         for third in (0, 2, 4):
             play(
-                _note(pitch(chord + third, 0), 4 * beat, timbres[0], sample_rate, 0.12),
-                4 * bar * beat,
+                _note(
+                    pitch(chord + third, 0), rng.uniform(1, 4) * beat, timbres[0], sample_rate, 0.12
+                ),
+                at,
             )
-        for eighth in range(8):
-            at = (4 * bar + eighth / 2 + rng.normal(0, 0.01)) * beat
-            if rng.random() < 0.7:
-                degree = int(np.clip(degree + rng.integers(-3, 4), -4, 10))
-                length = beat * rng.choice([0.5, 0.5, 1.0])
-                play(_note(pitch(degree, 1), length, timbres[1], sample_rate, 0.25), at)
-            if eighth % 2 == 0 or rng.random() < 0.3:
-                play(_note(pitch(chord, -2), beat / 2, timbres[2], sample_rate, 0.35), at)
-            if rng.random() < (0.9 if eighth in (0, 4) else 0.15):
-                play(_kick(sample_rate), at)
-            if rng.random() < (0.9 if eighth in (2, 6) else 0.1):
-                play(_noise_burst(rng, 0.15, sample_rate, 0.25), at)
-            if rng.random() < 0.7:
-                play(_noise_burst(rng, 0.03, sample_rate, 0.12), at)
+        play(_note(pitch(chord, -2), rng.uniform(1, 2) * beat, timbres[2], sample_rate, 0.35), at)
+    degree = 0
+    for at in moments(0.2, 1.3):
+        degree = int(np.clip(degree + rng.integers(-3, 4), -4, 10))
+        play(
+            _note(pitch(degree, 1), rng.uniform(0.3, 1.5) * beat, timbres[1], sample_rate, 0.25), at
+        )
+    for at in moments(0.9, 1.1):
+        play(_kick(drum, sample_rate), at)
+    for at in moments(0.4, 1.2):
+        play(_noise_burst(rng, rng.uniform(0.02, 0.2), sample_rate, 0.2), at)
     mix = mix[:n]
     mix *= np.float32(0.8 / max(float(np.abs(mix).max(initial=0)), 1e-9))
     return mix
@@ -90,10 +99,11 @@ def _note(frequency_hz: float, seconds: float, partials: F32, sample_rate: int, 
     return note
 
 
-def _kick(sample_rate: int) -> F32:
-    t = np.arange(round(0.2 * sample_rate)) / sample_rate
-    sweep = np.sin(2 * np.pi * (50 * t + 6 * (1 - np.exp(-25 * t))))
-    kick: F32 = (0.7 * sweep * np.exp(-14 * t)).astype(np.float32)
+def _kick(drum: npt.NDArray[np.float64], sample_rate: int) -> F32:
+    frequency_hz, sweep, fall, decay = drum
+    t = np.arange(round(0.25 * sample_rate)) / sample_rate
+    phase = frequency_hz * t + sweep * (1 - np.exp(-fall * t))
+    kick: F32 = (0.7 * np.sin(2 * np.pi * phase) * np.exp(-decay * t)).astype(np.float32)
     return kick
 
 

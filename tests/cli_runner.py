@@ -13,7 +13,7 @@ import numpy as np
 from afp.synthesis import song
 
 RATE = 16_000
-BACKEND = "loudest"
+BACKEND = "shazam"
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:

@@ -18,7 +18,7 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     write_wav(folder / "one.wav", excerpt(1, 7.0, 6.0))
     write_wav(folder / "two.wav", excerpt(2, 3.0, 6.0))
-    write_wav(folder / "absent.wav", excerpt(99, 3.0, 6.0))
+    write_wav(folder / "absent.wav", 0.1 * np.random.default_rng(9).standard_normal(96_000))
     write_wav(folder / "silence.wav", np.zeros(80_000))
     (folder / "garbage.wav").write_bytes(b"RIFF....WAVEnothing of the kind" * 100)
     return folder
