@@ -63,7 +63,14 @@ def test_printable(text, expected):
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0:00.0"), (59.96, "1:00.0"), (187.25, "3:07.2"), (-2.5, "-0:02.5"), (3723, "1:02:03.0")],
+    [
+        (0, "0:00.0"),
+        (59.96, "1:00.0"),
+        (187.25, "3:07.2"),
+        (-2.5, "-0:02.5"),
+        (-0.01, "0:00.0"),
+        (3723, "1:02:03.0"),
+    ],
 )
 def test_clock(seconds, expected):
     assert terminal.clock(seconds) == expected

@@ -278,3 +278,33 @@ def test_parameters_are_for_the_backend_to_judge(cli, folder):
     assert "NAME=VALUE" in err
     _, err = cli("index", "-b", "loudest", "-b", "slow", "-p", "a=1", folder, status=2)
     assert "2 backends" in err
+
+
+def test_a_store_goes_on_with_the_parameters_it_was_made_with(cli, folder):
+    cli("index", "-b", "shazam", "-p", "density=40", folder / "song0.wav")
+    cli("index", folder / "song1.wav")
+    cli("index", "-p", "density=40", folder / "song2.wav")
+    _, err = cli("index", "-p", "density=50", folder / "song3.wav", status=4)
+    assert "density 40.0, not 50.0" in err
+    assert len(tracks(cli)) == 3
+    stats = json.loads(cli("stats", "--json")[0])
+    assert stats["backends"]["shazam"]["parameters"]["density"] == 40.0
+    cli("query", folder / "song2.wav")
+
+
+def test_a_second_ctrl_c_ends_it_at_once(cli, plugin, tmp_path):
+    for seed in range(4):
+        write_wav(tmp_path / "music" / f"{seed}.wav", song(seed, seconds=3.0))
+    calls = plugin / "calls"
+    calls.unlink(missing_ok=True)
+    process = cli.start("index", "-b", "slow", "-j", "1", tmp_path / "music")
+    deadline = time.monotonic() + 20
+    while not calls.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert cli("index", tmp_path / "music")
+    assert cli("check")[0] == ""

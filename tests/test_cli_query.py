@@ -3,6 +3,7 @@
 
 import json
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -174,3 +175,15 @@ def test_who_stops_reading_ends_it_quietly(indexed, clips, tmp_path):
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(30) in (0, 141)
+
+
+def test_ctrl_c_ends_it_with_what_was_printed_before(indexed, clips, tmp_path):
+    (tmp_path / "list").write_text(f"{clips / 'one.wav'}\n" * 500)
+    process = indexed.start("query", "--files-from", tmp_path / "list", "--json")
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == b"afp: interrupted\n"
+    results = [json.loads(line) for line in (first + out).splitlines()]
+    assert 1 <= len(results) < 500

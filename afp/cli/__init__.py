@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -79,6 +78,3 @@ def app() -> None:
 def main() -> None:
     """Run the command line."""
     app(prog_name="afp")
-
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -85,8 +85,9 @@ def command(
         raise UsageError("standard input can be read only once")
     from afp.library.querying import DEFAULT_MAX_P, Searcher
 
-    results = []
     as_table = terminal.is_interactive() and not as_json
+    drawn = []
+    any_match = any_error = False
     with Searcher.open(store_path, backend) as searcher:
         for clip in everything:
             result = searcher.query(
@@ -95,17 +96,20 @@ def command(
                 max_p=DEFAULT_MAX_P if max_p is None else max_p,
                 timeline=timeline,
             )
-            results.append(result)
+            any_match |= bool(result.matches)
+            any_error |= result.error is not None
             if as_json:
                 terminal.json_line(_as_json(result))
-            elif not as_table:
+            elif as_table:
+                drawn.append(result)
+            else:
                 _print_lines(result)
             _tell_trouble(result, quiet=as_json or as_table)
     if as_table:
-        _draw(results)
-    if any(result.error for result in results):
+        _draw(drawn)
+    if any_error:
         raise SystemExit(ExitCode.INPUT)
-    if not any(result.matches for result in results):
+    if not any_match:
         raise SystemExit(ExitCode.NO_MATCH)
 
 
@@ -125,10 +129,10 @@ def _as_json(result: "QueryResult") -> terminal.JsonObject:
                     "artist": match.track.artist,
                     "seconds": round(match.track.duration_seconds, 3),
                 },
-                "query_start": round(match.query_start, 4),
-                "query_end": round(match.query_end, 4),
-                "track_start": round(match.track_start, 4),
-                "track_end": round(match.track_end, 4),
+                **{
+                    name: float(round(getattr(match, name), 4)) + 0.0  # no -0.0
+                    for name in ("query_start", "query_end", "track_start", "track_end")
+                },
                 "score": float(match.score),
                 "p_false": float(match.p_false),
                 "speed": float(match.speed),
@@ -146,7 +150,7 @@ def _print_lines(result: "QueryResult") -> None:
             (
                 result.query,
                 match.track.path,
-                *(f"{seconds:.3f}" for seconds in times),
+                *(f"{round(seconds, 3) + 0.0:.3f}" for seconds in times),
                 f"{match.score:g}",
                 f"{match.p_false:.3g}",
                 match.backend,

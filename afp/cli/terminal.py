@@ -128,8 +128,9 @@ def silence_stdout() -> None:
 
 def clock(seconds: float) -> str:
     """Format a time in a recording: ``3:07.2``, ``1:02:03.0``."""
-    sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-    minutes, tenths = divmod(round(seconds * 10), 600)
+    tenths = round(seconds * 10)
+    sign = "-" if tenths < 0 else ""
+    minutes, tenths = divmod(abs(tenths), 600)
     hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"
     return f"{sign}{hours}:{minutes:02d}:{rest}" if hours else f"{sign}{minutes}:{rest}"
