@@ -305,6 +305,6 @@ def test_a_second_ctrl_c_ends_it_at_once(cli, plugin, tmp_path):
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert cli("index", tmp_path / "music")
+    assert process.returncode in (130, -signal.SIGINT)  # a shell calls both 130
+    cli("index", tmp_path / "music")
     assert cli("check")[0] == ""

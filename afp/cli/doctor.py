@@ -83,7 +83,7 @@ def _package(name: str) -> Finding:
 
 def _libsndfile() -> Finding:
     try:
-        import soundfile
+        soundfile = importlib.import_module("soundfile")
     except Exception as error:
         return Finding("libsndfile", "broken", str(error))
     formats = soundfile.available_formats()
