@@ -1,0 +1,58 @@
+"""The null model and the rank of candidates."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afp.matching.significance import NullModel, surprise
+from afp.matching.voting import Candidate
+
+scores = st.floats(-10, 500)
+hours = st.floats(0, 1e7)
+models = st.builds(
+    NullModel, score=st.floats(0, 20), decay=st.floats(0.1, 10), hours=st.floats(0.1, 1e5)
+)
+
+
+@given(models, scores, scores, hours, hours, st.floats(1, 1000), st.floats(1, 1000))
+def test_p_false_is_a_probability_that_falls_with_score_and_rises_with_chances(
+    model, score, other_score, size, other_size, trials, other_trials
+):
+    def p_false(score, size, trials):
+        return model.p_false(score, store_hours=size, n_trials=trials)
+
+    p = p_false(score, size, trials)
+    assert 0.0 <= p <= 1.0
+    assert p_false(max(score, other_score), size, trials) <= p
+    assert p_false(score, max(size, other_size), trials) >= p
+    assert p_false(score, size, max(trials, other_trials)) >= p
+
+
+@given(models, st.floats(0.1, 1e5))
+def test_p_false_is_exponential_in_its_tail_and_in_proportion_to_the_store(model, size):
+    tail = model.score + (20 + max(math.log(size / model.hours), 0)) / model.decay
+    p = model.p_false(tail, store_hours=size)
+    assert 0 < p < 1e-6
+    further = model.p_false(tail + 1 / model.decay, store_hours=size)
+    twice = model.p_false(tail, store_hours=2 * size)
+    assert math.isclose(p / further, math.e, rel_tol=1e-3)
+    assert math.isclose(twice / p, 2, rel_tol=1e-3)
+
+
+def test_a_score_that_chance_reaches_once_is_likely():
+    model = NullModel(score=5.0, decay=2.0, hours=10.0)
+    assert math.isclose(model.p_false(5.0, store_hours=10.0), 1 - math.exp(-1))
+
+
+@given(st.integers(2, 500), st.integers(0, 100), st.floats(0, 300), st.floats(0, 300))
+def test_more_aligned_hits_surprise_more_and_more_expected_ones_less(n, more, expected, other):
+    def of(n_aligned, expected):
+        return surprise(Candidate(1, 0.0, n_aligned, expected, 1.0))
+
+    least, most = sorted((expected, other))
+    assert of(n, most) >= 0
+    assert of(n + more, most) >= of(n, most)
+    assert of(n, least) >= of(n, most)
+    if n > most + 1e-6:
+        assert of(n, most) > 0
