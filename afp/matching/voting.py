@@ -69,34 +69,45 @@ def vote(
     """
     if not len(hits.rows):
         return []
-    diagonals = _sorted_diagonals(hits, query_times, fineness)
-    # Some more than asked for, since removed tracks are dropped afterwards.
-    n_wanted = most + int(np.count_nonzero(~hits.axis.alive))
-    n_wanted = min(n_wanted, 4 * most)
-    where = np.zeros(n_wanted, np.int64)
-    n_aligned = np.zeros(n_wanted, np.int64)
-    _histogram_peaks(diagonals, width, where, n_aligned)
-
     duration = int(query_times.max())
     bases = hits.axis.bases.astype(np.int64) * fineness
+    lengths = hits.axis.n_frames.astype(np.int64) * fineness
+    diagonals = _sorted_diagonals(hits, query_times, fineness)
+    removed = ~hits.axis.alive
+    if removed.any():
+        diagonals = _cut(diagonals, (bases - duration)[removed], (bases + lengths + 1)[removed])
+        if not len(diagonals):
+            return []
+    where = np.zeros(most, np.int64)
+    n_aligned = np.zeros(most, np.int64)
+    _histogram_peaks(diagonals, width, where, n_aligned)
+
     slots = np.searchsorted(bases, where + duration, side="right") - 1
     candidates = []
     for k in np.argsort(-n_aligned, kind="stable"):
         slot = int(slots[k])
-        if n_aligned[k] < 2 or not hits.axis.alive[slot]:
+        if n_aligned[k] < 2:
             continue
-        length = int(hits.axis.n_frames[slot]) * fineness
-        first, last = np.searchsorted(diagonals, (bases[slot] - duration, bases[slot] + length + 1))
+        start, stop = bases[slot] - duration, bases[slot] + lengths[slot] + 1
+        first, last = np.searchsorted(diagonals, (start, stop))
         candidates.append(
             Candidate(
                 track_id=int(hits.axis.track_ids[slot]),
                 offset=float(where[k] + width / 2 - bases[slot]),
                 n_aligned=int(n_aligned[k]),
-                expected=float((last - first) * (width + 1) / (length + duration)),
+                expected=float((last - first) * (width + 1) / (lengths[slot] + duration)),
                 speed=speed,
             )
         )
-    return candidates[:most]
+    return candidates
+
+
+def _cut(diagonals: I64, starts: I64, stops: I64) -> I64:
+    """Remove what lies in stretches that do not overlap, given in order."""
+    edges = np.searchsorted(diagonals, np.stack([starts, stops], axis=1).ravel())
+    lengths = np.diff(edges, prepend=0, append=len(diagonals))
+    kept: I64 = diagonals[np.repeat(np.arange(len(lengths)) % 2 == 0, lengths)]
+    return kept
 
 
 def _sorted_diagonals(hits: Hits, query_times: I64, fineness: int) -> I64:
