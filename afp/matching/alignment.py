@@ -6,14 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from afp.compiled import kernel
-from afp.features.peaks import I32
 from afp.fingerprint import F32, Evidence
 
+I32 = npt.NDArray[np.int32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 TIME_TOLERANCE = 2  # fine steps: half a frame of the reference
 FREQUENCY_TOLERANCE = 1  # bins
+MOST_OF_FRAME = 3.0  # standard deviations that the coincidences of one frame may contribute
 MIN_ALIGNED = 8  # peaks that a line is fitted through
 LINEAR_TOLERANCE = 0.01  # tape and turntable change time and frequency alike
 SNAP_FRAMES = 24
@@ -114,7 +115,9 @@ def score_offsets(
 
     The score is the weight of all coincidences beyond what chance would give, in units of
     its standard deviation: at a wrong offset it is distributed about as a standard normal
-    variable, at the right one it grows with the root of the number of peaks.
+    variable, at the right one it grows with the root of the number of peaks. Peaks of one frame
+    are not independent: any onset falls on any other. So the weight of a frame is bounded, and a
+    high score takes many moments that agree.
 
     Parameters
     ----------
@@ -142,6 +145,7 @@ def score_offsets(
         peaks.variance,
         peaks.first_bin,
         peaks.fineness,
+        MOST_OF_FRAME,
         offsets,
         speed,
         scores,
@@ -161,26 +165,40 @@ def reach(
 
 @kernel(
     "void(uint32[::1], uint32[::1], float32[:, ::1], float32[::1], float32[::1], int64, int64, "
-    "float64[::1], float64, float64[:, ::1])"
+    "float64, float64[::1], float64, float64[:, ::1])"
 )
 def _score_offsets(  # type: ignore[no-untyped-def]
-    frames, bins, weights, mean, variance, first_bin, fineness, offsets, speed, scores
+    frames,
+    bins,
+    weights,
+    mean,
+    variance,
+    first_bin,
+    fineness,
+    most_of_frame,
+    offsets,
+    speed,
+    scores,
 ):
     n_frames, n_bins = weights.shape
     for k in range(len(offsets)):
         excess = 0.0
         spread = 1.0
         count = 0
+        frame_excess = 0.0
+        frame_spread = 0.0
         for i in range(len(frames)):
             t = np.int64(np.floor((fineness * np.int64(frames[i]) - offsets[k]) / speed + 0.5))
-            if t < 0 or t >= n_frames:
-                continue
             f = np.int64(np.floor((bins[i] + first_bin) * speed + 0.5)) - first_bin
-            if f < 0 or f >= n_bins:
-                continue
-            excess += weights[t, f] - mean[f]
-            spread += variance[f]
-            count += 1
+            if t >= 0 and t < n_frames and f >= 0 and f < n_bins:
+                frame_excess += weights[t, f] - mean[f]
+                frame_spread += variance[f]
+                count += 1
+            if i + 1 == len(frames) or frames[i + 1] != frames[i]:
+                excess += min(frame_excess, most_of_frame * np.sqrt(frame_spread))
+                spread += frame_spread
+                frame_excess = 0.0
+                frame_spread = 0.0
         scores[0, k] = excess / np.sqrt(spread)
         scores[1, k] = count
 
