@@ -1,5 +1,4 @@
 """``afp index``, end to end."""
-# ruff: noqa: RUF001 - × is meant
 
 import json
 import os

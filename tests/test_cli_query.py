@@ -1,5 +1,4 @@
 """``afp query``, end to end."""
-# ruff: noqa: RUF001 - – and × are meant
 
 import json
 import re

@@ -1,5 +1,4 @@
 """``afp index``."""
-# ruff: noqa: RUF001 - × and – are meant
 
 import os
 import sys

@@ -1,5 +1,4 @@
 """The progress bar of ``afp index``."""
-# ruff: noqa: RUF001 - × is meant
 
 import sys
 from types import TracebackType

@@ -1,5 +1,4 @@
 """``afp query``."""
-# ruff: noqa: RUF001 - × and – are meant
 
 import sys
 from pathlib import Path
