@@ -19,7 +19,7 @@ from afp.features.peaks import I32, Peaks, interpolated_bins, local_maxima, stro
 from afp.features.spectrogram import I16, log_spectrogram, whiten
 from afp.fingerprint import F32, U32, Evidence, Fingerprint, Match
 from afp.index import IndexReader
-from afp.matching.alignment import F64, PeakMap, fit, score_offsets, spread_peaks
+from afp.matching.alignment import F64, PeakMap, dispersion, fit, score_offsets, spread_peaks
 from afp.matching.significance import NullModel, surprise
 from afp.matching.voting import Candidate, vote
 
@@ -296,11 +296,14 @@ def _verified(
             middle = 0.5 * query.n_frames
             for step in SPEED_STEPS:
                 trial = candidate.speed + step
-                turned = offset + (candidate.speed - trial) * middle
+                turned = offset + (speed - trial) * middle  # about the query's middle
                 score, offset, speed = max(
                     (score, offset, speed),
                     _best_offset(peaks, evidence, turned + near[::2], trial),
                 )
+            # Music that repeats itself scatters as widely where it matches nothing but itself:
+            # only half of the excess, in logarithm, is held against a match.
+            score /= dispersion(peaks, evidence, offset, speed=speed) ** 0.5
         p_false = NULL.p_false(score, store_hours=store_hours, n_trials=n_trials)
         alignments.append(_Alignment(candidate.track_id, offset, speed, score, p_false))
         if p_false < SURE:

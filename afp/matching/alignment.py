@@ -15,6 +15,10 @@ I64 = npt.NDArray[np.int64]
 TIME_TOLERANCE = 2  # fine steps: half a frame of the reference
 FREQUENCY_TOLERANCE = 1  # bins
 MOST_OF_FRAME = 3.0  # standard deviations that the coincidences of one frame may contribute
+DISPERSION_GAP = 16  # fine frames around a match whose scores still belong to it
+DISPERSION_REACH = 1200  # fine frames: 9.6 s
+DISPERSION_STEP = 7
+MIN_COMPARABLE = 30  # offsets
 MIN_ALIGNED = 8  # peaks that a line is fitted through
 LINEAR_TOLERANCE = 0.01  # tape and turntable change time and frequency alike
 SNAP_FRAMES = 24
@@ -203,6 +207,33 @@ def _score_offsets(  # type: ignore[no-untyped-def]
         scores[1, k] = count
 
 
+def dispersion(peaks: PeakMap, evidence: Evidence, offset: float, *, speed: float) -> float:
+    """Measure how widely the scores of one query and one track scatter where they do not match.
+
+    Music that shares tempo and key agrees more often than independent peaks would, and so scatters
+    more widely than the standard normal variable of `score_offsets`.
+
+    Parameters
+    ----------
+    peaks, evidence, speed
+        As for `score_offsets`.
+    offset : float
+        Of the match, in fine frames; the offsets up to a few seconds around it are looked at.
+
+    Returns
+    -------
+    float
+        Standard deviation of the scores, at least 1.
+    """
+    around = np.arange(DISPERSION_GAP, DISPERSION_REACH, DISPERSION_STEP, dtype=np.float64)
+    offsets = offset + np.concatenate([[0.0], around, -around])
+    scores, n_peaks = score_offsets(peaks, evidence, offsets, speed=speed)
+    comparable = scores[1:][n_peaks[1:] >= 0.5 * n_peaks[0]]
+    if len(comparable) < MIN_COMPARABLE:
+        return 1.0
+    return max(float(comparable.std()), 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """A query laid onto a track as exactly as their peaks allow.
@@ -271,10 +302,12 @@ def fit(
     pitch = speed
     if len(ratios) >= MIN_ALIGNED:
         pitch, pitch_error = _centre(ratios)
-        speed, speed_error = _slope(query_times, track_times)
-        if abs(speed - pitch) < LINEAR_TOLERANCE:
-            weight = pitch_error**2 / (pitch_error**2 + speed_error**2)
-            speed = weight * speed + (1 - weight) * pitch
+        slope, slope_error = _slope(query_times, track_times)
+        if abs(slope - pitch) < LINEAR_TOLERANCE:
+            weight = pitch_error**2 / (pitch_error**2 + slope_error**2)
+            speed = weight * slope + (1 - weight) * pitch
+        elif abs(slope - speed) < LINEAR_TOLERANCE:  # else too short a stretch to tell
+            speed = slope
         offset = float(np.mean(track_times - speed * query_times))
     start, stop = _agreement(t[inside], aligned, float(np.mean(peaks.peak_at >= 0)))
     # A stretch that ends next to where the query or the track does ends there.

@@ -46,11 +46,12 @@ class NullModel:
         ----------
         score : float
         store_hours : float
-            Audio in the store.
+            Audio in the store; less than an hour counts as one, since a query always meets
+            the tracks that resemble it most.
         n_trials : float
             How often more than at nominal speed alone it was searched.
         """
         exponent = self.decay * (self.score - score) + math.log(
-            max(store_hours, 1e-3) / self.hours * n_trials
+            max(store_hours, 1.0) / self.hours * n_trials
         )
         return -math.expm1(-math.exp(min(exponent, 50.0)))
