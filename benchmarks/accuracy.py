@@ -154,7 +154,10 @@ def print_results(results: dict[str, Any]) -> None:
     parameters = ", ".join(f"{k}={v}" for k, v in about["parameters"].items())
     print(f"{about['tracks']} tracks, {about['hours']:.1f} h; {about['backend']} ({parameters})")
     size, limit = about["bytes_per_second"], results["bytes_per_second_target"]
-    print(f"{size:.0f} bytes a second of audio {_mark(size <= limit)} (at most {limit:.0f})\n")
+    print(
+        f"{size:.0f} bytes a second of audio {_mark(size <= limit)} (at most {limit:.0f}); "
+        f"{about['bytes_per_second_compacted']:.0f} compacted\n"
+    )
     print(
         f"{'condition':11}{'s':>3}{'n':>5}{'right %':>9} {'95 %':>13}{'any':>7}{'wrong':>6}"
         f"{'offset ms':>11}{'p95':>9}{'CPU ms':>8}  {'best peer':30}{'target':>7}"
@@ -164,7 +167,7 @@ def print_results(results: dict[str, Any]) -> None:
         peer, target = cell["best_peer"], cell["target"]
         print(
             f"{cell['condition']:11}{cell['seconds']:3}{cell['queries']:5}{cell['right']:9.1f}"
-            f" {f'{low:.1f}–{high:.1f}':>13}"  # noqa: RUF001
+            f" {f'{low:.1f}–{high:.1f}':>13}"
             f"{cell['right_at_any_score']:7.1f}{cell['wrong']:6}"
             f"{_milliseconds(cell['offset_median_ms']):>11}"
             f"{_milliseconds(cell['offset_p95_ms']):>9}{cell['cpu_ms']:8.1f}  "
