@@ -16,7 +16,17 @@ import pytest
 
 from afp.errors import StoreError, UsageError
 from afp.fingerprint import Fingerprint
-from afp.store import FORMAT, NewTrack, Store, environment, index_writer, manifest, records
+from afp.store import (
+    FORMAT,
+    NewTrack,
+    Store,
+    environment,
+    index_reader,
+    index_writer,
+    manifest,
+    packing,
+)
+from afp.store import store as store_module
 from afp.store.catalogue import TABLES
 
 WRITER = """
@@ -70,7 +80,7 @@ def assert_answers(snapshot, number):
 def fill(folder):
     """Add, merge, remove and compact for ever; say what is stored, and what is about to go."""
     manifest.TAIL_TRACKS, manifest.FAN_OUT, manifest._SMALLEST = 3, 2, 1000
-    index_writer.BATCH_TRACKS = 4
+    index_writer.BATCH_TRACKS, store_module.FREE_BYTES = 4, 1 << 16
     with Store.open(folder, write=True) as store:
         with store.snapshot() as snapshot:
             number = 1 + max((track.size for track in snapshot.tracks()), default=-1)
@@ -83,6 +93,8 @@ def fill(folder):
             store.forget_path(f"/music/{number - 2}")
             if number % 4 == 0:
                 store.compact()
+            elif number % 4 == 2:
+                store.flush()
 
 
 @pytest.mark.parametrize("seconds", [0.03, 0.1, 0.2, 0.35])
@@ -175,14 +187,18 @@ def test_a_reader_goes_on_across_merges_and_compaction(tmp_path):
 
 
 @pytest.mark.parametrize("writing", [False, True])
-def test_a_newer_format_is_refused(tmp_path, writing):
+@pytest.mark.parametrize(
+    ("other", "refusal"),
+    [(FORMAT + 1, f"format {FORMAT + 1}.*reads up to {FORMAT}"), (1, f"format 1.*format {FORMAT}")],
+)
+def test_another_format_is_refused(tmp_path, writing, other, refusal):
     folder = make(tmp_path / "store", 1)
     with Store.open(folder, write=True) as store:
-        newer = {"format": FORMAT + 1, "byte_order": sys.byteorder}
+        header = {"format": other, "byte_order": sys.byteorder}
         store._change(
-            lambda catalogue: catalogue.put("header", b"store", json.dumps(newer).encode())
+            lambda catalogue: catalogue.put("header", b"store", json.dumps(header).encode())
         )
-    with pytest.raises(StoreError, match=f"format {FORMAT + 1}.*reads up to {FORMAT}"):
+    with pytest.raises(StoreError, match=refusal):
         Store.open(folder, write=writing)
 
 
@@ -286,16 +302,93 @@ def test_check_finds_a_flipped_bit_anywhere_in_a_segment(tmp_path):
 def test_a_damaged_fingerprint_is_noticed_when_it_is_read(tmp_path):
     folder = make(tmp_path / "store", 1)
     with Store.open(folder, write=True) as store:
-        key = records.backend_track_key(1, 1)
-
-        def damage(catalogue):
-            value = bytearray(catalogue.txn.get(TABLES["fingerprints"] + key))
-            value[-1] ^= 1
-            catalogue.txn.put(TABLES["fingerprints"] + key, bytes(value))
-
-        store._change(damage)
-        with store.snapshot() as snapshot, pytest.raises(StoreError, match="checksum"):
+        store.flush()
+        (segment,) = (folder / "segments").iterdir()
+        content = segment.read_bytes()
+        packed = packing.pack(fingerprint_of(0))
+        flip(segment, content.index(packed) + len(packed) - 1)
+        with store.snapshot() as snapshot, pytest.raises(StoreError, match=r"track 1.*checksum"):
             snapshot.index("one").evidence(1)
+        faults = store.check()
+        assert any("one: track 1: its fingerprint fails its checksum" in line for line in faults)
+
+
+def test_a_removed_track_has_no_evidence(tmp_path):
+    folder = make(tmp_path / "store", 3)
+    with Store.open(folder, write=True) as store:
+        for flush in (False, True):
+            if flush:
+                store.flush()
+            store.remove([1 + flush])
+            with store.snapshot() as snapshot:
+                index = snapshot.index("one")
+                assert len(index.evidence(3).frames) == 400
+                for gone in range(1, 2 + flush):
+                    with pytest.raises(StoreError, match="no fingerprint of 'one'"):
+                        index.evidence(gone)
+
+
+def test_evidence_stays_unpacked_within_bounds(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_reader, "_CACHED_VALUES", 2 * 400)
+    with Store.open(make(tmp_path / "store", 3)) as store, store.snapshot() as snapshot:
+        index = snapshot.index("one")
+        first, second = index.evidence(1), index.evidence(2)
+        assert index.evidence(1) is first
+        index.evidence(3)  # takes the place of the one that was not used for longest
+        assert index.evidence(1) is first
+        again = index.evidence(2)
+        assert again is not second
+        assert again.values.tolist() == second.values.tolist()
+
+
+def test_a_batch_of_many_postings_becomes_a_segment(tmp_path):
+    n = index_writer.BATCH_POSTINGS // 2
+    with Store.open(make(tmp_path / "store"), write=True) as store:
+        for number in (0, 1):
+            store.add([new_track(number, fingerprints={"one": fingerprint_of(number, n)})])
+        assert (store.stats().indexes["one"].segments, store.stats().indexes["one"].tails) == (0, 2)
+        long = [new_track(i, fingerprints={"one": fingerprint_of(i, n)}) for i in (2, 3)]
+        store.add(long)
+        assert (store.stats().indexes["one"].segments, store.stats().indexes["one"].tails) == (1, 2)
+        store.flush()
+        index = store.stats().indexes["one"]
+        assert (index.segments, index.tails, index.postings) == (1, 0, 4 * n)
+        assert index.bytes["tails"] == 0
+
+
+def test_flush_gives_many_free_pages_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "FREE_BYTES", 1 << 16)
+    folder = make(tmp_path / "store", 60)
+    with Store.open(folder, write=True) as store, Store.open(folder) as reader:
+        store.remove(range(1, 30))
+        before = reader.snapshot()
+        store.flush()
+        assert store.stats().free_bytes <= 1 << 16
+        (data,) = folder.glob("*.mdb")
+        assert data.name == "data-000002.mdb"
+        with before:
+            assert_answers(before, 40)
+        with reader.snapshot() as after:
+            assert_answers(after, 40)
+        store.flush()
+        assert data.exists()
+        assert store.check() == []
+
+
+def test_a_bulk_store_is_small_without_compaction(tmp_path):
+    with Store.open(make(tmp_path / "store"), write=True) as store:
+        for first in range(0, 640, 64):
+            store.add(
+                [
+                    new_track(i, path=f"/music/{'long name ' * 11}{i:04d}.ogg", title="A title")
+                    for i in range(first, first + 64)
+                ]
+            )
+        store.flush()
+        stats = store.stats()
+        assert stats.indexes["one"].segments == 1
+        assert stats.catalogue_bytes / 640 <= 1000
+        assert stats.free_bytes <= store_module.FREE_BYTES
 
 
 def test_a_map_that_is_too_small_grows(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from afp.fingerprint import Evidence, Fingerprint
 from afp.index import GAP_FRAMES
 from afp.store import NewTrack, Store, index_writer, manifest
+from afp.store import store as store_module
 
 HASHES = np.arange(60, dtype=np.uint32) * np.uint32(71_582_788)
 PATHS = ["/music/a b.mp3", "/music/\udcff'\".flac", "/müsik/ü.ogg", "/" + "long/" * 300, "e", "f"]
@@ -38,11 +39,13 @@ class StoreLife(RuleBasedStateMachine):
         tails=st.integers(1, 5),
         fan_out=st.integers(2, 4),
         batch=st.integers(2, 4),
+        eager=st.sampled_from([0, 1000]),
+        free=st.sampled_from([0, 1 << 20]),
     )
-    def make(self, tails, fan_out, batch):
+    def make(self, tails, fan_out, batch, eager, free):
         # Small limits, so that a few steps go through flushes and merges of several tiers.
         manifest.TAIL_TRACKS, manifest.FAN_OUT, index_writer.BATCH_TRACKS = tails, fan_out, batch
-        manifest._SMALLEST = 64
+        manifest._SMALLEST, manifest.EAGER_POSTINGS, store_module.FREE_BYTES = 64, eager, free
         self.folder = Path(mkdtemp(dir=MEMORY)) / "store"
         self.store = Store.open(self.folder, write=True)
         for name in BACKENDS:
@@ -209,6 +212,8 @@ def test_a_store_answers_like_its_model(monkeypatch):
         (manifest, "TAIL_TRACKS"),
         (manifest, "FAN_OUT"),
         (manifest, "_SMALLEST"),
+        (manifest, "EAGER_POSTINGS"),
+        (store_module, "FREE_BYTES"),
         (index_writer, "BATCH_TRACKS"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards

@@ -9,9 +9,9 @@ from afp.errors import StoreError
 from afp.fingerprint import Evidence, Fingerprint
 from afp.store import packing, postings
 from afp.store.axis import Axis
-from afp.store.manifest import FAN_OUT, Manifest
+from afp.store.manifest import EAGER_POSTINGS, FAN_OUT, Manifest
 from afp.store.postings import Run
-from afp.store.segment import SegmentRecord, SortedKeys
+from afp.store.segment import SegmentRecord
 from afp.store.tails import Tail
 
 seeds = st.integers(0, 2**32 - 1)
@@ -87,10 +87,8 @@ def test_expand_gives_the_keys_back(seed, n, n_hashes):
     out = np.empty(int(b) - int(a), np.uint64)
     postings.expand(run.directory, run.remainders, run.positions, 17, first, last, out)
     assert out.tolist() == keys[a:b].tolist()
-    nowhere = Axis.lay([], [], [])
-    assert SortedKeys(nowhere, keys).keys_between(1, 3, 2).tolist() == out.tolist()
-    whole = SortedKeys(nowhere, keys)
-    halves = [whole.keys_between(0, 1, 1), whole.keys_between(1, 2, 1)]
+    assert postings.keys_between(keys, 1, 3, 2).tolist() == out.tolist()
+    halves = [postings.keys_between(keys, 0, 1, 1), postings.keys_between(keys, 1, 2, 1)]
     assert np.concatenate(halves).tolist() == keys.tolist()
 
 
@@ -136,15 +134,17 @@ def test_fingerprints_survive_packing(seed, n, value_bits, frame_bits, with_evid
 def test_tails_survive_packing(seed, n, n_frames):
     rng = np.random.default_rng(seed)
     mixed = np.sort(rng.integers(0, 2**32, n)).astype(np.uint32)
-    tail = Tail(2**40, 77, n_frames, mixed, rng.integers(0, n_frames, n).astype(np.uint32))
+    frames = rng.integers(0, n_frames, n).astype(np.uint32)
+    tail = Tail(2**40, 77, n_frames, mixed, frames, rng.bytes(n // 9))
     packed = tail.pack()
-    assert len(packed) <= 1100 + (5 if n_frames <= 65_536 else 7) * n
+    assert len(packed) <= 1100 + (5 if n_frames <= 65_536 else 7) * n + n // 9
     back = Tail.unpack(memoryview(packed))
     assert (back.track_id, back.base, back.n_frames) == (2**40, 77, n_frames)
     assert np.array_equal(back.mixed, mixed)
     assert np.array_equal(back.frames, tail.frames)
+    assert back.fingerprint == tail.fingerprint
     with pytest.raises(StoreError, match="cannot be unpacked"):
-        Tail.unpack(memoryview(packed)[:-1] if n else memoryview(packed)[:-5])
+        Tail.unpack(memoryview(packed)[: len(packed) - n // 9 - 1])
 
 
 def test_a_constellation_takes_two_bytes_a_peak():
@@ -164,8 +164,20 @@ def test_a_cut_fingerprint_is_an_error():
             packing.unpack(memoryview(packed)[:length])
 
 
+@given(st.lists(st.integers(0, 2**40), unique=True))
+def test_an_axis_finds_its_tracks(ids):
+    axis = Axis.lay(ids, [1] * len(ids), [0] * len(ids), [0] * len(ids))
+    assert [axis.find(track_id) for track_id in ids] == list(range(len(ids)))
+    for track_id in {-1, 2**41, *(track_id + 1 for track_id in ids)} - set(ids):
+        assert axis.find(track_id) is None
+
+
+def segment_record(number, n_postings, n_frames=1):
+    return SegmentRecord(number, 1, n_postings, n_frames, 0, 0, 0, 0, 0.0)
+
+
 def segments(*sizes):
-    return Manifest([SegmentRecord(i, 1, n, 1, 0, 0, 0, 0.0) for i, n in enumerate(sizes)])
+    return Manifest([segment_record(i, n) for i, n in enumerate(sizes)])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +196,36 @@ def test_segments_merge_by_tier(sizes, due):
 
 
 def test_segments_that_fill_an_axis_are_left_alone():
-    full = [SegmentRecord(i, 1, 100, (1 << 31) + 9, 0, 0, 0, 0.0) for i in range(20)]
-    assert Manifest(full).due_merge() is None
-    half = [SegmentRecord(i, 1, 100, (1 << 31) - 9000, 0, 0, 0, 0.0) for i in range(8)]
-    assert Manifest(half).due_merge() == (0, 2)
+    full = Manifest([segment_record(i, 100, (1 << 31) + 9) for i in range(20)])
+    assert full.due_merge() is full.due_merge_at_rest() is None
+    half = Manifest([segment_record(i, 100, (1 << 31) - 9000) for i in range(8)])
+    assert half.due_merge() == half.due_merge_at_rest() == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "due"),
+    [
+        ([], None),
+        ([100], None),
+        ([0, 0], (0, 2)),
+        ([500, 100, 100], (0, 3)),
+        ([100_000, 10_000], None),
+        ([100_000, 10_000, 2_000], (0, 3)),
+        ([EAGER_POSTINGS // 2, EAGER_POSTINGS // 2], None),
+        ([EAGER_POSTINGS // 2, EAGER_POSTINGS // 2 - 1], (0, 2)),
+    ],
+)
+def test_small_indexes_end_a_run_as_one_segment(sizes, due):
+    assert segments(*sizes).due_merge_at_rest() == due
+
+
+def test_adding_one_by_one_does_not_rewrite_all_each_time():
+    sizes, rewritten = [1_000_000], 0
+    for _ in range(500):
+        sizes.append(10_000)
+        if (due := segments(*sizes).due_merge_at_rest() or segments(*sizes).due_merge()) is None:
+            continue
+        start, stop = due
+        rewritten += sum(sizes[start:stop])
+        sizes[start:stop] = [sum(sizes[start:stop])]
+    assert rewritten / (500 * 10_000) < 15

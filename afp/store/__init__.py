@@ -1,7 +1,7 @@
 """The store: tracks, fingerprints and inverted indexes in one folder.
 
-A catalogue in LMDB (tracks, contents, paths, failures, packed fingerprints, manifests) lies beside
-segments: immutable files of sorted postings that are mapped into memory and read without a copy.
+A catalogue in LMDB (tracks, contents, paths, failures, manifests) lies beside segments: immutable
+files of sorted postings and packed fingerprints, mapped into memory and read without a copy.
 A new segment is complete and on disk before the transaction that names it in a manifest, so that
 there is no moment at which a crash could leave half of anything.
 """

@@ -1,7 +1,7 @@
 """Time axes: the tracks of a segment laid end to end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,28 @@ class Axis:
         Lengths in hops.
     counts : ndarray of uint32, shape (t,)
         Postings of each track.
+    sizes : ndarray of uint32, shape (t,)
+        Of each track's packed fingerprint, in bytes.
     """
 
     track_ids: npt.NDArray[np.int64]
     bases: U32
     n_frames: U32
     counts: U32
+    sizes: U32
+    _order: npt.NDArray[np.intp] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ascending = bool(np.all(self.track_ids[1:] > self.track_ids[:-1]))
+        object.__setattr__(self, "_order", None if ascending else np.argsort(self.track_ids))
 
     @classmethod
     def lay(
-        cls, track_ids: Sequence[int], n_frames: Sequence[int], counts: Sequence[int]
+        cls,
+        track_ids: Sequence[int],
+        n_frames: Sequence[int],
+        counts: Sequence[int],
+        sizes: Sequence[int],
     ) -> "Axis":
         """Lay tracks end to end, from `GAP_FRAMES` on."""
         lengths = np.asarray(n_frames, np.int64)
@@ -45,12 +57,21 @@ class Axis:
             (ends - lengths).astype(np.uint32),
             lengths.astype(np.uint32),
             np.asarray(counts, np.uint32),
+            np.asarray(sizes, np.uint32),
         )
 
     @property
     def stop(self) -> int:
         """First position behind the last track."""
         return axis_stop(len(self.n_frames), int(self.n_frames.sum(dtype=np.int64)))
+
+    def find(self, track_id: int) -> int | None:
+        """Return which of the tracks has this id, or None."""
+        at = int(np.searchsorted(self.track_ids, track_id, sorter=self._order))
+        if at == len(self.track_ids):
+            return None
+        i = at if self._order is None else int(self._order[at])
+        return i if self.track_ids[i] == track_id else None
 
     def alive(self, dead: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Tell which tracks are not among the removed ones (sorted ids)."""

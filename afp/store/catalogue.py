@@ -1,4 +1,4 @@
-"""The catalogue on one transaction: tracks, contents, paths, failures, backends, fingerprints."""
+"""The catalogue on one transaction: tracks, contents, paths, failures, backends, manifests."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +23,8 @@ TABLES = {
     "paths": b"b",
     "failures": b"c",
     "tombstones": b"d",
-    "fingerprints": b"e",
     "tracks": b"f",
-    "header": b"g",
+    "header": b"g",  # in every format, so that others are recognised
     "backends": b"h",
     "tails": b"i",
     "manifests": b"j",
@@ -149,19 +148,17 @@ class Catalogue:
 
     def by_content(self, content_id: str) -> int | None:
         """Return the track that holds a content, or None."""
-        payload = self.get("content", content_id.encode())
+        payload = self.get("content", records.content_key(content_id))
         return None if payload is None else records.track_of(bytes(payload))
 
     def remove(self, track_id: int) -> None:
-        """Remove a track with its paths and fingerprints; its postings get tombstones."""
+        """Remove a track with its paths; a tombstone marks it in each index that holds it."""
         record = self.require(track_id)
         for path in record.paths:
             self.delete("paths", bytes.fromhex(path))
         for backend_id in record.backends:
-            key = records.backend_track_key(backend_id, track_id)
-            self.delete("fingerprints", key)
-            self.put("tombstones", key, b"")
-        self.delete("content", record.content_id.encode())
+            self.put("tombstones", records.backend_track_key(backend_id, track_id), b"")
+        self.delete("content", records.content_key(record.content_id))
         self.delete("tracks", records.track_key(track_id))
 
     # Paths

@@ -11,7 +11,7 @@ from afp.store import packing, records
 from afp.store.catalogue import TABLES
 from afp.store.manifest import read_manifest
 from afp.store.records import KnownPath, TrackRecord
-from afp.store.segment import Segment
+from afp.store.segment import Segment, SegmentRecord
 from afp.store.snapshot import Snapshot
 from afp.store.tails import Tail, axis_of
 
@@ -33,17 +33,14 @@ class _Check:
         tracks = self._table("tracks", records.track_of, TrackRecord.unpack, problems)
         paths = self._table("paths", bytes, KnownPath.unpack, problems)
         contents = self._table(
-            "content", bytes.decode, lambda payload: records.track_of(bytes(payload)), problems
+            "content", bytes, lambda payload: records.track_of(bytes(payload)), problems
         )
         self._table("header", bytes, bytes, problems)
         self._table("failures", bytes, records.Failure.unpack, problems)
-        fingerprints = self._table(
-            "fingerprints", records.backend_track_of, packing.unpack, problems
-        )
         backends = self._table("backends", bytes, records.BackendRecord.unpack, problems)
         tombstones = self._table("tombstones", records.backend_track_of, bytes, problems)
         yield from problems
-        yield from _cross_check(tracks, paths, contents, set(fingerprints))
+        yield from _cross_check(tracks, paths, contents)
         for backend in backends.values():
             alive = {i for i, record in tracks.items() if backend.id in record.backends}
             dead = {track for number, track in tombstones if number == backend.id}
@@ -76,19 +73,15 @@ class _Check:
             return
         seen: list[int] = []
         for record in manifest.segments:
-            try:
-                segment = Segment.open(self._folder, record)
-            except (StoreError, OSError) as error:
-                yield f"{name}: {error}"
-                continue
-            yield from (f"{name}: {damage}" for damage in segment.damage())
-            seen += segment.axis.track_ids.tolist()
+            yield from (f"{name}: {damage}" for damage in self._segment(record, seen))
         tails = []
         for number, tail in self._tails(backend_id):
             if isinstance(tail, str):
                 yield f"{name}: tail {number}: {tail}"
             else:
                 tails.append(tail)
+                damage = _fingerprint(tail.track_id, tail.fingerprint)
+                yield from (f"{name}: {line}" for line in damage)
         seen += [tail.track_id for tail in tails]
         if len(tails) != manifest.n_tails:
             yield f"{name}: {len(tails)} tails where {manifest.n_tails} are counted"
@@ -104,6 +97,19 @@ class _Check:
             if ids:
                 yield f"{name}: {what}: {_some(ids)}"
 
+    def _segment(self, record: SegmentRecord, seen: list[int]) -> Iterator[str]:
+        """Verify a segment; its tracks go to `seen`."""
+        try:
+            segment = Segment.open(self._folder, record)
+        except (StoreError, OSError) as error:
+            yield str(error)
+            return
+        yield from segment.damage()
+        ids = segment.axis.track_ids.tolist()
+        for i, track_id in enumerate(ids):
+            yield from _fingerprint(track_id, segment.fingerprint(i))
+        seen += ids
+
     def _tails(self, backend_id: int) -> Iterator[tuple[int, "Tail | str"]]:
         for key, value in self._catalogue.values("tails", records.backend_key(backend_id)):
             base = records.backend_track_of(key)[1]
@@ -113,18 +119,18 @@ class _Check:
                 yield base, str(error)
 
 
+def _fingerprint(track_id: int, sealed: bytes | memoryview) -> Iterator[str]:
+    """Read a packed fingerprint."""
+    try:
+        packing.unpack(records.unseal(records.track_key(track_id), sealed, "its fingerprint"))
+    except StoreError as error:
+        yield f"track {track_id}: {error}"
+
+
 def _cross_check(
-    tracks: dict[int, TrackRecord],
-    paths: dict[bytes, KnownPath],
-    contents: dict[str, int],
-    fingerprints: set[tuple[int, int]],
+    tracks: dict[int, TrackRecord], paths: dict[bytes, KnownPath], contents: dict[bytes, int]
 ) -> Iterator[str]:
-    """Compare tracks, paths, contents and fingerprints with each other."""
-    wanted = {(b, track_id) for track_id, record in tracks.items() for b in record.backends}
-    for backend_id, track_id in sorted(wanted - fingerprints):
-        yield f"tracks: {track_id} has no sound fingerprint of backend {backend_id}"
-    for backend_id, track_id in sorted(fingerprints - wanted):
-        yield f"fingerprints: one of backend {backend_id} is of no track ({track_id})"
+    """Compare tracks, paths and contents with each other."""
     of_tracks = {bytes.fromhex(key): i for i, record in tracks.items() for key in record.paths}
     for key, entry in paths.items():
         if records.path_key(entry.path) != key:
@@ -136,11 +142,11 @@ def _cross_check(
     for track_id, record in tracks.items():
         if not record.paths:
             yield f"tracks: {track_id} has no path"
-        if contents.get(record.content_id) != track_id:
+        if contents.get(records.content_key(record.content_id)) != track_id:
             yield f"tracks: {track_id} is not found by its content {record.content_id}"
-    for content_id, track_id in contents.items():
+    for key, track_id in contents.items():
         if track_id not in tracks:
-            yield f"content: {content_id} points to track {track_id}, which is not stored"
+            yield f"content: {key.hex()} points to track {track_id}, which is not stored"
 
 
 def _some(ids: set[int]) -> str:

@@ -16,12 +16,12 @@ from afp.store.environment import (
 )
 from afp.store.lock import LOCK_NAME
 from afp.store.manifest import read_manifest
-from afp.store.segment import sync_folder
+from afp.store.segment_writer import sync_folder
 
 if TYPE_CHECKING:
     import lmdb
 
-FORMAT = 1
+FORMAT = 2
 SEGMENTS = "segments"
 ATTEMPTS = 100  # to overtake a writer that replaces files while they are being opened
 _HEADER = b"store"
@@ -121,6 +121,11 @@ def _require_format(catalogue: Catalogue, path: Path) -> None:
         raise StoreError(
             f"{path} has format {header['format']}, and this afp reads up to {FORMAT}",
             hint="update afp",
+        )
+    if header["format"] < FORMAT:
+        raise StoreError(
+            f"{path} has format {header['format']}, and this afp reads format {FORMAT}",
+            hint="index the files anew, into another folder",
         )
     if header["byte_order"] != sys.byteorder:
         raise StoreError(

@@ -14,7 +14,6 @@ from afp.store.axis import Axis
 from afp.store.catalogue import Catalogue
 from afp.store.manifest import (
     NEXT_SEGMENT,
-    TAIL_POSTINGS,
     Manifest,
     fitting,
     read_manifest,
@@ -22,11 +21,14 @@ from afp.store.manifest import (
     write_tail_state,
 )
 from afp.store.postings import U64, mix, pair, sort
-from afp.store.segment import Segment, SegmentRecord, SortedKeys, Source, write_segment
+from afp.store.segment import Segment, SegmentRecord
+from afp.store.segment_writer import SortedKeys, Source, write_segment
 from afp.store.snapshot import dead_tracks, read_tails
 from afp.store.tails import Tail, source_of
 
-BATCH_TRACKS = 16  # this many tracks or more become a segment straight away
+# A batch of so many tracks, or of so many postings, becomes a segment straight away.
+BATCH_TRACKS = 16
+BATCH_POSTINGS = 1 << 16
 
 
 def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
@@ -66,30 +68,46 @@ class Batch:
     track_ids: list[int] = field(default_factory=list)
     fingerprints: list[Fingerprint] = field(default_factory=list)
 
+    @property
+    def n_postings(self) -> int:
+        """Postings of all fingerprints."""
+        return sum(len(fingerprint) for fingerprint in self.fingerprints)
+
     def tails(self, base: int) -> list[Tail]:
-        """Return the postings as tails, the first behind `base`."""
-        n_frames = [length(fingerprint) for fingerprint in self.fingerprints]
-        counts = [len(fingerprint) for fingerprint in self.fingerprints]
-        axis = Axis.lay(self.track_ids, n_frames, counts)
+        """Return the fingerprints as tails, the first behind `base`."""
+        axis, packed = self._lay()
         found = []
         for i, fingerprint in enumerate(self.fingerprints):
             assert fingerprint.hashes is not None
             keys = sort(pair(mix(fingerprint.hashes), fingerprint.frames))
             mixed, frames = (keys >> np.uint64(32)).astype(np.uint32), keys.astype(np.uint32)
             at = base + int(axis.bases[i])
-            found.append(Tail(self.track_ids[i], at, n_frames[i], mixed, frames))
+            n_frames = int(axis.n_frames[i])
+            found.append(Tail(self.track_ids[i], at, n_frames, mixed, frames, packed[i]))
         return found
 
     def source(self) -> SortedKeys:
-        """Return the postings as a source of a segment."""
-        n_frames = [length(fingerprint) for fingerprint in self.fingerprints]
-        counts = [len(fingerprint) for fingerprint in self.fingerprints]
-        axis = Axis.lay(self.track_ids, n_frames, counts)
+        """Return the fingerprints as a source of a segment."""
+        axis, packed = self._lay()
         keys: list[U64] = [
             pair(mix(fingerprint.hashes), fingerprint.frames + base)  # type: ignore[arg-type]
             for fingerprint, base in zip(self.fingerprints, axis.bases, strict=True)
         ]
-        return SortedKeys(axis, sort(np.concatenate(keys)))
+        return SortedKeys(axis, sort(np.concatenate(keys)), packed)
+
+    def _lay(self) -> tuple[Axis, list[bytes]]:
+        """Lay the tracks on an axis of their own, and pack their fingerprints."""
+        packed = [
+            records.seal(records.track_key(track_id), packing.pack(fingerprint))
+            for track_id, fingerprint in zip(self.track_ids, self.fingerprints, strict=True)
+        ]
+        axis = Axis.lay(
+            self.track_ids,
+            [length(fingerprint) for fingerprint in self.fingerprints],
+            [len(fingerprint) for fingerprint in self.fingerprints],
+            [len(sealed) for sealed in packed],
+        )
+        return axis, packed
 
 
 class IndexWriter:
@@ -110,11 +128,7 @@ class IndexWriter:
         batch = self._without_removed(batch)
         if not batch.track_ids:
             return
-        for track_id, fingerprint in zip(batch.track_ids, batch.fingerprints, strict=True):
-            key = records.backend_track_key(self.backend_id, track_id)
-            self._catalogue.put("fingerprints", key, packing.pack(fingerprint))
-        n_postings = sum(len(fingerprint) for fingerprint in batch.fingerprints)
-        if len(batch.track_ids) >= BATCH_TRACKS or n_postings >= TAIL_POSTINGS:
+        if len(batch.track_ids) >= BATCH_TRACKS or batch.n_postings >= BATCH_POSTINGS:
             self._append(self._write([batch.source()]))
             return
         for tail in batch.tails(self.manifest.tail_stop):

@@ -11,6 +11,8 @@ from afp.store.segment import SegmentRecord
 
 NEXT_SEGMENT = b"next_segment_id"
 FAN_OUT = 8
+EAGER_POSTINGS = 1 << 24  # what merges in about a second
+EAGER_SHARE = 10  # a tenth of the postings
 TAIL_TRACKS = 64
 TAIL_POSTINGS = 1 << 19
 _SMALLEST = 1 << 16  # postings; all segments below are of one tier
@@ -75,6 +77,19 @@ class Manifest:
                 start += 1
             else:
                 start = stop
+        return None
+
+    def due_merge_at_rest(self) -> tuple[int, int] | None:
+        """Return the stretch of segments to merge at the end of a run, or None.
+
+        A small index becomes one segment, whenever a tenth of its postings or more lies outside
+        the largest: by that, adding track after track rewrites each posting about ten times.
+        """
+        sizes = [segment.n_postings for segment in self.segments]
+        outside = sum(sizes) - max(sizes, default=0)
+        if sum(sizes) < EAGER_POSTINGS and EAGER_SHARE * outside >= sum(sizes):
+            stop = fitting(self.segments)
+            return (0, stop) if stop >= 2 else None
         return None
 
 

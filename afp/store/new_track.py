@@ -48,7 +48,8 @@ def enter(
     known = None if track_id is None else catalogue.require(track_id)
     if track_id is None:
         track_id = catalogue.take_number(NEXT_TRACK)
-        catalogue.put("content", item.content_id.encode(), records.track_key(track_id))
+        key = records.content_key(item.content_id)
+        catalogue.put("content", key, records.track_key(track_id))
     record = TrackRecord(
         item.content_id,
         item.duration_seconds,

@@ -182,6 +182,13 @@ def sort(keys: U64) -> U64:
     return scratch if radix_sort(keys, scratch, np.empty((4, 256), np.int64)) else keys
 
 
+def keys_between(keys: U64, first: int, last: int, bits: int) -> U64:
+    """Return the stretch of sorted keys whose leading `bits` are in ``first <= x < last``."""
+    edges = [min(edge << (64 - bits), (1 << 64) - 1) for edge in (first, last)]
+    a, b = np.searchsorted(keys, np.array(edges, np.uint64))
+    return keys[a : len(keys) if last == 1 << bits else b]
+
+
 def slots(mixed: U32, bits: int, first: int, last: int) -> npt.NDArray[np.int64]:
     """Return where the slots ``first <= slot < last`` begin in sorted mixed hashes."""
     edges = np.arange(first, last, dtype=np.uint64) << np.uint64(32 - bits)

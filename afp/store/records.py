@@ -83,6 +83,11 @@ def path_key(path: str) -> bytes:
     return blake2b(path_bytes(path), digest_size=16).digest()
 
 
+def content_key(content_id: str) -> bytes:
+    """Return the key of a content, 16 bytes whatever its id is."""
+    return blake2b(content_id.encode(), digest_size=16).digest()
+
+
 class PathEntry(NamedTuple):
     """What a file was when it was indexed: its track, size in bytes and mtime in nanoseconds."""
 

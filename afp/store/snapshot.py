@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from afp.errors import StoreError, UsageError
-from afp.fingerprint import Evidence, Track
-from afp.store import packing, records
+from afp.fingerprint import Track
+from afp.store import records
 from afp.store.catalogue import Catalogue
 from afp.store.environment import Environment
 from afp.store.index_reader import Section, StoreIndexReader
@@ -71,11 +71,20 @@ class Views:
                 known = self._segments.get(record.id)
                 segment = known or Segment.open(self._folder, record)
                 segments[record.id] = segment
-                sections[backend.id].append(Section.of(segment.axis, [segment.run], dead))
+                sections[backend.id].append(
+                    Section.of(segment.axis, [segment.run], segment.fingerprint, dead)
+                )
             found = self._read_tails(catalogue, backend.id, manifest, tails)
             if found:
-                axis = axis_of([tail for tail, _ in found])
-                sections[backend.id].append(Section.of(axis, [run for _, run in found], dead))
+                packed = [tail.fingerprint for tail, _ in found]
+                sections[backend.id].append(
+                    Section.of(
+                        axis_of([tail for tail, _ in found]),
+                        [run for _, run in found],
+                        packed.__getitem__,
+                        dead,
+                    )
+                )
         self.backends, self.sections = backends, sections
         self._segments, self._tails, self._txn_id = segments, tails, txn_id
 
@@ -132,18 +141,19 @@ class Snapshot:
             self._txn = None
             self._environment.release()
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Refuse to go on once the snapshot is closed."""
         if self._txn is None:
             raise StoreError("this snapshot is closed", hint="take another one")
 
     def __len__(self) -> int:
         """Return the number of tracks."""
-        self._require_open()
+        self.require_open()
         return self.catalogue.count("tracks")
 
     def tracks(self) -> Iterator[Track]:
         """Iterate over all tracks by id."""
-        self._require_open()
+        self.require_open()
         for key, payload in self.catalogue.items("tracks"):
             record = records.TrackRecord.unpack(payload)
             yield self.catalogue.describe(records.track_of(key), record, self._names)
@@ -156,29 +166,29 @@ class Snapshot:
         StoreError
             When there is no such track.
         """
-        self._require_open()
+        self.require_open()
         return self.catalogue.track(track_id, self._names)
 
     def track_by_path(self, path: str) -> Track | None:
         """Return the track that a file holds, with this path as its own, or None."""
-        self._require_open()
+        self.require_open()
         entry = self.catalogue.path_entry(records.path_key(path))
         return None if entry is None else self.track(entry.track_id)
 
     def track_by_content(self, content_id: str) -> Track | None:
         """Return the track that holds a content, or None."""
-        self._require_open()
+        self.require_open()
         track_id = self.catalogue.by_content(content_id)
         return None if track_id is None else self.track(track_id)
 
     def paths(self) -> dict[str, PathEntry]:
         """Return what is known of every file, by path."""
-        self._require_open()
+        self.require_open()
         return {entry.path: entry.state for entry in self.catalogue.paths()}
 
     def failures(self) -> list[Failure]:
         """Return the files that could not be indexed."""
-        self._require_open()
+        self.require_open()
         return list(self.catalogue.failures())
 
     def index(self, backend: str) -> StoreIndexReader:
@@ -189,29 +199,16 @@ class Snapshot:
         UsageError
             When the store holds no index of that backend.
         """
-        self._require_open()
+        self.require_open()
         if backend not in self.backends:
             held = ", ".join(sorted(self.backends)) or "none yet"
             raise UsageError(
                 f"the store holds no index of backend {backend!r}",
                 hint=f"it holds: {held}; `afp index -b {backend}` adds one",
             )
-        backend_id = self.backends[backend].id
-        return StoreIndexReader(self, backend_id, self.sections[backend_id])
-
-    def evidence(self, backend_id: int, track_id: int) -> Evidence:
-        """Return a track's stored fingerprint."""
-        self._require_open()
-        key = records.backend_track_key(backend_id, track_id)
-        payload = self.catalogue.get("fingerprints", key)
-        if payload is None:
-            raise StoreError(
-                f"track {track_id} has no fingerprint of {self._names[backend_id]!r}",
-                hint=f"`afp index -b {self._names[backend_id]}` adds it",
-            )
-        return packing.unpack(payload)[0]
+        return StoreIndexReader(self, backend, self.sections[self.backends[backend].id])
 
     def free_bytes(self) -> int:
         """Return the size of the catalogue's pages that are not in use."""
-        self._require_open()
+        self.require_open()
         return self._environment.free_bytes()

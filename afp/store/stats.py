@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from afp.store import records
 from afp.store.manifest import read_manifest
 from afp.store.records import BackendRecord
-from afp.store.snapshot import Snapshot, dead_tracks
+from afp.store.snapshot import Snapshot, dead_tracks, read_tails
 
 PROJECTED_TRACKS = 100_000
 
@@ -27,7 +27,7 @@ class IndexStats:
     segments, tails, tombstones : int
         Parts of the index, and removed tracks in it.
     bytes : dict of str to int
-        By part: segments, tails, fingerprints.
+        By part: segments and tails without the fingerprints in them; fingerprints.
     selectivity : float
         Sum over hashes of p², p being a hash's share of the postings: the share of all postings
         that a random query hash touches. The mean over segments, weighted by their postings.
@@ -104,11 +104,8 @@ def stats(snapshot: Snapshot, file_bytes: int) -> StoreStats:
     """Count what a snapshot holds."""
     catalogue = snapshot.catalogue
     indexes = {name: _index_stats(snapshot, backend) for name, backend in snapshot.backends.items()}
-    per_backend = sum(
-        index.bytes["tails"] + index.bytes["fingerprints"] for index in indexes.values()
-    )
+    per_backend = sum(index.n_bytes for index in indexes.values())
     free_bytes = snapshot.free_bytes()
-    segment_bytes = sum(index.bytes["segments"] for index in indexes.values())
     return StoreStats(
         tracks=catalogue.count("tracks"),
         paths=catalogue.count("paths"),
@@ -116,7 +113,7 @@ def stats(snapshot: Snapshot, file_bytes: int) -> StoreStats:
         seconds=sum(track.duration_seconds for track in snapshot.tracks()),
         file_bytes=file_bytes,
         free_bytes=free_bytes,
-        catalogue_bytes=max(file_bytes - segment_bytes - per_backend - free_bytes, 0),
+        catalogue_bytes=max(file_bytes - per_backend - free_bytes, 0),
         indexes=indexes,
     )
 
@@ -126,6 +123,9 @@ def _index_stats(snapshot: Snapshot, backend: BackendRecord) -> IndexStats:
     manifest = read_manifest(catalogue, backend.id)
     reader = snapshot.index(backend.name)
     prefix = records.backend_key(backend.id)
+    tail_bytes = sum(len(payload) for _, payload in catalogue.items("tails", prefix))
+    in_tails = sum(len(tail.fingerprint) for tail in read_tails(catalogue, backend.id))
+    packed = sum(segment.n_fingerprint_bytes for segment in manifest.segments)
     in_segments = sum(segment.n_postings for segment in manifest.segments)
     weighted = sum(segment.selectivity * segment.n_postings for segment in manifest.segments)
     return IndexStats(
@@ -137,11 +137,9 @@ def _index_stats(snapshot: Snapshot, backend: BackendRecord) -> IndexStats:
         tails=manifest.n_tails,
         tombstones=len(dead_tracks(catalogue, backend.id)),
         bytes={
-            "segments": sum(segment.n_bytes for segment in manifest.segments),
-            "tails": sum(len(payload) for _, payload in catalogue.items("tails", prefix)),
-            "fingerprints": sum(
-                len(payload) for _, payload in catalogue.items("fingerprints", prefix)
-            ),
+            "segments": sum(segment.n_bytes for segment in manifest.segments) - packed,
+            "tails": tail_bytes - in_tails,
+            "fingerprints": packed + in_tails,
         },
         selectivity=weighted / in_segments if in_segments else 0.0,
     )

@@ -19,13 +19,17 @@ from afp.store.lock import WriterLock
 from afp.store.manifest import Manifest
 from afp.store.new_track import NewTrack, enter
 from afp.store.records import BackendRecord, Failure
-from afp.store.segment import SegmentRecord, segment_path, sync_folder
+from afp.store.segment import SegmentRecord, segment_path
+from afp.store.segment_writer import sync_folder
 from afp.store.snapshot import Snapshot, Views
 
 if TYPE_CHECKING:
     import lmdb
 
     from afp.store.stats import StoreStats
+
+FREE_BYTES = 1 << 20  # what free pages may take in any case
+FREE_SHARE = 5  # or a fifth of their file
 
 _T = TypeVar("_T")
 
@@ -257,10 +261,18 @@ class Store:
         self._change(lambda catalogue: catalogue.delete("failures", records.path_key(path)))
 
     def flush(self) -> None:
-        """Turn tails into segments and do all merges that are due: the end of an indexing run."""
+        """Turn tails into segments and merge what is due: the end of an indexing run.
+
+        Free pages are given back when there are many, so that each was worth its rewriting.
+        """
         for backend in self._read(Catalogue.backends).values():
             manifest = self._change_index(backend.id, IndexWriter.flush_tails)
+            while (due := manifest.due_merge_at_rest()) is not None:
+                manifest = self._change_index(backend.id, partial(IndexWriter.merge, span=due))
             self._maintain(backend.id, manifest)
+        free_bytes = self._environment.free_bytes()
+        if free_bytes > max(FREE_BYTES, self._environment.n_bytes() // FREE_SHARE):
+            self._rewrite_catalogue()
 
     def compact(self) -> Compaction:
         """Merge each index into one segment, purge removed tracks, give free pages back.
@@ -271,6 +283,19 @@ class Store:
         before = self.n_bytes()
         for backend in self._read(Catalogue.backends).values():
             self._change_index(backend.id, IndexWriter.merge_all)
+        self._rewrite_catalogue()
+        return Compaction(before, self.n_bytes())
+
+    @property
+    def _segments(self) -> Path:
+        return self.folder / SEGMENTS
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"the store at {self.folder} is closed", hint="open it again")
+
+    def _rewrite_catalogue(self) -> None:
+        """Put a copy of the data file without free pages in its place."""
         generation = generations(self.folder)[-1] + 1
         path = data_path(self.folder, generation)
         draft = path.with_suffix(".draft")
@@ -288,15 +313,6 @@ class Store:
         self._environment = environment
         self._views = Views(self._segments)
         self._read(partial(sweep, self.folder))
-        return Compaction(before, self.n_bytes())
-
-    @property
-    def _segments(self) -> Path:
-        return self.folder / SEGMENTS
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreError(f"the store at {self.folder} is closed", hint="open it again")
 
     def _change(self, change: Callable[[Catalogue], _T]) -> _T:
         self._require_open()

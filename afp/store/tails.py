@@ -1,4 +1,4 @@
-"""Tails: the postings of tracks that are in no segment yet, one value of the catalogue each.
+"""Tails: what an index has of tracks that are in no segment yet, a value of the catalogue each.
 
 The tails of a backend share one time axis, and are few: a reader looks into every one of them.
 """
@@ -14,7 +14,7 @@ from afp.fingerprint import U32
 from afp.store.axis import Axis
 from afp.store.postings import NARROW_BITS, U64, Run, directory_bits, pair, slots, sort
 from afp.store.records import DAMAGED
-from afp.store.segment import SortedKeys
+from afp.store.segment_writer import SortedKeys
 
 _HEADER = struct.Struct("<QIII")  # track id, base, n_frames, n
 _SHORT = 1 << 16
@@ -23,7 +23,7 @@ _COUNTS = np.dtype(("<u4", 256))  # of the mixed hashes that begin with each byt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tail:
-    """The postings of one track.
+    """The postings and the fingerprint of one track.
 
     Attributes
     ----------
@@ -37,6 +37,8 @@ class Tail:
         Mixed hashes, ascending.
     frames : ndarray of uint32, shape (n,)
         Frame of each, ascending within a hash.
+    fingerprint : bytes
+        Packed and sealed.
     """
 
     track_id: int
@@ -44,6 +46,7 @@ class Tail:
     n_frames: int
     mixed: U32
     frames: U32
+    fingerprint: bytes
 
     def pack(self) -> bytes:
         """Return the tail as bytes, 5 a posting (7 for tracks of more than 65,536 frames)."""
@@ -55,6 +58,7 @@ class Tail:
                 np.bincount(self.mixed >> np.uint32(24), minlength=256).astype("<u4").tobytes(),
                 self.frames.astype("<u2" if short else "<u4").tobytes(),
                 low.tobytes(),
+                self.fingerprint,
             ]
         )
 
@@ -73,14 +77,15 @@ class Tail:
             at = _HEADER.size + _COUNTS.itemsize
             short = n_frames <= _SHORT
             frames = np.frombuffer(payload, "<u2" if short else "<u4", n, at).astype(np.uint32)
-            low = np.frombuffer(payload, np.uint8, 3 * n, at + (2 if short else 4) * n)
+            at += (2 if short else 4) * n
+            low = np.frombuffer(payload, np.uint8, 3 * n, at)
             bytes_of = np.empty((n, 4), np.uint8)
             bytes_of[:, :3] = low.reshape(n, 3)
             bytes_of[:, 3] = np.repeat(np.arange(256, dtype=np.uint8), counts)
         except (struct.error, ValueError) as error:
             raise StoreError(f"postings cannot be unpacked: {error}", hint=DAMAGED) from None
         mixed = bytes_of.view("<u4").reshape(n).astype(np.uint32, copy=False)
-        return cls(track_id, base, n_frames, mixed, frames)
+        return cls(track_id, base, n_frames, mixed, frames, bytes(payload[at + 3 * n :]))
 
     def run(self) -> Run:
         """Return the postings in the form that lookups want."""
@@ -96,10 +101,12 @@ def axis_of(tails: Sequence[Tail]) -> Axis:
         [tail.track_id for tail in tails],
         [tail.n_frames for tail in tails],
         [len(tail.mixed) for tail in tails],
+        [len(tail.fingerprint) for tail in tails],
     )
 
 
 def source_of(tails: Sequence[Tail]) -> SortedKeys:
     """Return tails as one source of a segment."""
     keys: list[U64] = [pair(tail.mixed, tail.frames + np.uint32(tail.base)) for tail in tails]
-    return SortedKeys(axis_of(tails), sort(np.concatenate(keys)))
+    packed = [tail.fingerprint for tail in tails]
+    return SortedKeys(axis_of(tails), sort(np.concatenate(keys)), packed)
