@@ -21,8 +21,8 @@ from afp.store import Failure, NewTrack, PathEntry, Snapshot, Store
 if TYPE_CHECKING:
     from afp.library.workers import Pool
 
-BATCH_TRACKS = 32
-BATCH_SECONDS = 2.0
+BATCH_TRACKS = 64
+BATCH_SECONDS = 5.0
 
 Observer = Callable[[Planned | FileOutcome], None]
 
