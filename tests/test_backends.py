@@ -3,11 +3,11 @@
 Over `afp.backends.names()`, some sets of parameters and the example; see `backend_contract`.
 """
 
+import importlib.metadata
 import json
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -110,8 +110,10 @@ def test_an_unknown_name_is_refused_with_those_there_are():
 
 def test_an_entry_point_is_a_backend(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLE.parent))
-    point = EntryPoint("loudest", "own_backend:Backend", backends.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(backends, "entry_points", lambda group: [point])
+    point = importlib.metadata.EntryPoint(
+        "loudest", "own_backend:Backend", backends.ENTRY_POINT_GROUP
+    )
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     assert "loudest" in backends.names()
     assert backends.create("loudest").name == "loudest"
 

@@ -1,5 +1,7 @@
 """Fingerprints: cutting them and joining them again."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from afp.fingerprint import Evidence, Fingerprint, concatenate
 
 
 @st.composite
-def fingerprints(draw, kind=st.sampled_from(["hashes", "vectors"]), evidence=st.booleans()):
+def fingerprints(draw, kinds=("hashes", "vectors"), evidence=(False, True)):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n_frames = draw(st.integers(0, 60))
 
@@ -23,10 +25,10 @@ def fingerprints(draw, kind=st.sampled_from(["hashes", "vectors"]), evidence=st.
     at, seen = frames(40), frames(30)
     postings = (
         {"hashes": values(len(at))}
-        if draw(kind) == "hashes"
+        if draw(st.sampled_from(kinds)) == "hashes"
         else {"vectors": rng.standard_normal((len(at), 3)).astype(np.float32)}
     )
-    kept = Evidence(seen, values(len(seen))) if draw(evidence) else None
+    kept = Evidence(seen, values(len(seen))) if draw(st.sampled_from(evidence)) else None
     return Fingerprint(n_frames, at, **postings, evidence=kept)
 
 
@@ -49,7 +51,7 @@ def assert_same(one, other):
 @given(fingerprints(), st.lists(st.integers(0, 70), max_size=6))
 def test_pieces_join_to_the_whole(whole, cuts):
     edges = [0, *sorted(min(cut, whole.n_frames) for cut in cuts), whole.n_frames]
-    pieces = [whole.cut(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [whole.cut(a, b) for a, b in pairwise(edges)]
     assert [piece.n_frames for piece in pieces] == np.diff(edges).tolist()
     assert_same(concatenate(pieces), whole)
 
@@ -80,11 +82,7 @@ def test_a_cut_of_a_cut_is_a_cut(whole, start, inner, length):
     assert_same(whole.cut(start, whole.n_frames + 100).cut(inner, inner + length), once)
 
 
-@given(
-    st.lists(
-        fingerprints(kind=st.just("hashes"), evidence=st.just(True)), min_size=1, max_size=4
-    )
-)
+@given(st.lists(fingerprints(kinds=["hashes"], evidence=[True]), min_size=1, max_size=4))
 def test_each_part_follows_the_one_before(parts):
     whole = concatenate(parts)
     assert whole.n_frames == sum(part.n_frames for part in parts)

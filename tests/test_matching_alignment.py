@@ -30,11 +30,14 @@ def track_peaks(seed, n_frames=600, per_frame=1.2):
 class Query:
     """What is heard of a track from `offset` (fine frames) on, at a speed, among other peaks."""
 
-    def __init__(self, seed, track, *, offset, speed=1.0, n_frames=600, heard=(0, 1e9), lost=0.2):
+    def __init__(
+        self, seed, track, *, offset, speed=1.0, n_frames=600, heard=(0, 1e9), lost=0.2, detuned=0.0
+    ):
         rng = np.random.default_rng(seed)
         times = (FINENESS * track.frames.astype(np.float64) - offset) / speed
         times += rng.uniform(-0.4, 0.4, len(times))
         frequencies = (track.values + FIRST_BIN) * speed - FIRST_BIN
+        frequencies += rng.uniform(-detuned, detuned, len(times))
         there = (rng.random(len(times)) >= lost) & (heard[0] <= times) & (times < heard[1])
         n_others = n_frames // 3
         times = np.append(times[there], rng.uniform(0, n_frames, n_others))
@@ -183,6 +186,23 @@ def test_fit_finds_offset_and_speed(seed, offset, speed, offset_error, speed_err
     assert line.query_start == pytest.approx(0, abs=1)
     assert line.query_end == pytest.approx(600, abs=1)
     assert line.n_aligned > 0.5 * overlapping(track, query.map, offset, speed)
+
+
+def test_speed_trusts_the_surer_of_times_and_frequencies():
+    def errors(**how):
+        both = []
+        for seed in range(15):
+            track = track_peaks(seed)
+            line = Query(seed, track, offset=500, speed=1.01, **how).fit(
+                track, offset=500, speed=1.01
+            )
+            both.append((line.speed - 1.01, line.pitch - 1.01))
+        return np.sqrt(np.mean(np.square(both), axis=0))
+
+    short, _ = errors(n_frames=100)  # some peaks, so near in time that their times say little
+    assert short < 3e-4
+    long, by_frequencies = errors(n_frames=1500, detuned=0.45)
+    assert long < 0.6 * by_frequencies
 
 
 @settings(max_examples=20)

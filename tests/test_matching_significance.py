@@ -29,7 +29,7 @@ def test_p_false_is_a_probability_that_falls_with_score_and_rises_with_chances(
     assert p_false(score, size, max(trials, other_trials)) >= p
 
 
-@given(models, st.floats(0.1, 1e5))
+@given(models, st.floats(1, 1e5))
 def test_p_false_is_exponential_in_its_tail_and_in_proportion_to_the_store(model, size):
     tail = model.score + (20 + max(math.log(size / model.hours), 0)) / model.decay
     p = model.p_false(tail, store_hours=size)
@@ -38,6 +38,8 @@ def test_p_false_is_exponential_in_its_tail_and_in_proportion_to_the_store(model
     twice = model.p_false(tail, store_hours=2 * size)
     assert math.isclose(p / further, math.e, rel_tol=1e-3)
     assert math.isclose(twice / p, 2, rel_tol=1e-3)
+    thrice = model.p_false(tail, store_hours=size, n_trials=3)
+    assert math.isclose(thrice / p, 3, rel_tol=1e-3)
 
 
 def test_a_score_that_chance_reaches_once_is_likely():
