@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from afp.fingerprint import Evidence
 from afp.matching.alignment import (
     FREQUENCY_TOLERANCE,
+    MOST_OF_FRAME,
     SNAP_FRAMES,
     TIME_TOLERANCE,
+    dispersion,
     fit,
     reach,
     score_offsets,
@@ -99,28 +101,59 @@ def test_a_map_holds_the_heaviest_peak_that_covers_each_cell(seed, n, n_frames, 
     )
 
 
-def overlapping(track, peaks, offset, speed):
-    """How many of a track's peaks fall into a query, counted one by one."""
+def naive_score(track, peaks, offset, speed):
+    """Score and number of peaks, one frame of the track after the other."""
     n_frames, n_bins = peaks.weights.shape
-    count = 0
-    for frame, value in zip(track.frames.tolist(), track.values.tolist(), strict=True):
-        t = np.floor((FINENESS * frame - offset) / speed + 0.5)
-        f = np.floor((value + FIRST_BIN) * speed + 0.5) - FIRST_BIN
-        count += (0 <= t < n_frames) and (0 <= f < n_bins)
-    return count
+    excess, spread, count = 0.0, 1.0, 0
+    for frame in np.unique(track.frames):
+        t = int(np.floor((FINENESS * int(frame) - offset) / speed + 0.5))
+        bins = track.values[track.frames == frame].astype(np.int64)
+        f = np.floor((bins + FIRST_BIN) * speed + 0.5).astype(int) - FIRST_BIN
+        f = f[(f >= 0) & (f < n_bins)]
+        if 0 <= t < n_frames and len(f):
+            variance = peaks.variance[f].sum(dtype=float)
+            of_frame = (peaks.weights[t, f].astype(float) - peaks.mean[f]).sum()
+            excess += min(of_frame, MOST_OF_FRAME * variance**0.5)
+            spread += variance
+            count += len(f)
+    return excess / spread**0.5, count
 
 
 @settings(max_examples=15)
 @given(seeds, st.integers(-500, 2300), st.sampled_from([0.95, 0.98, 1.0, 1.03]))
-def test_peaks_that_fall_into_the_query_are_counted(seed, offset, speed):
+def test_scores_are_those_of_the_naive_twin(seed, offset, speed):
     track = track_peaks(seed)
     query = Query(seed, track, offset=offset, speed=speed)
     offsets = offset + np.array([-3.0, 0.0, 7.5])
     scores, n_peaks = score_offsets(query.map, track, offsets, speed=speed)
-    assert np.isfinite(scores).all()
-    assert n_peaks.tolist() == [overlapping(track, query.map, o, speed) for o in offsets]
+    expected = [naive_score(track, query.map, o, speed) for o in offsets]
+    np.testing.assert_allclose(scores, [score for score, _ in expected], rtol=1e-4, atol=1e-4)
+    assert n_peaks.tolist() == [count for _, count in expected]
     first, last = reach(query.map, track, offsets.min(), offsets.max(), speed)
     assert last - first >= n_peaks.max()  # none that counts is left out
+
+
+def test_one_moment_in_common_is_no_match():
+    """An onset of very many peaks at once weighs no more than a few independent ones."""
+    onset = Evidence(np.full(80, 75, np.uint32), np.arange(0, 400, 5).astype(np.uint32))
+    query = Query(1, onset, offset=0, lost=0.0)
+    (score,), (count,) = score_offsets(query.map, onset, np.zeros(1), speed=1.0)
+    assert count == 80
+    assert score <= MOST_OF_FRAME
+
+
+def test_music_that_repeats_itself_scatters_more_widely():
+    track = track_peaks(11)
+    looped = Evidence(  # the first two seconds over and over
+        np.concatenate([track.frames[track.frames < 60] + 60 * k for k in range(10)]).astype(
+            np.uint32
+        ),
+        np.tile(track.values[track.frames < 60], 10),
+    )
+    scattered = dispersion(Query(12, track, offset=800).map, track, 800.0, speed=1.0)
+    repeated = dispersion(Query(12, looped, offset=800).map, looped, 800.0, speed=1.0)
+    assert 1 <= scattered < 1.5
+    assert repeated > 2 * scattered
 
 
 def test_far_offsets_reach_nothing_and_score_nothing():
@@ -185,7 +218,7 @@ def test_fit_finds_offset_and_speed(seed, offset, speed, offset_error, speed_err
     assert line.offset + line.speed * middle == pytest.approx(offset + speed * middle, abs=0.5)
     assert line.query_start == pytest.approx(0, abs=1)
     assert line.query_end == pytest.approx(600, abs=1)
-    assert line.n_aligned > 0.5 * overlapping(track, query.map, offset, speed)
+    assert line.n_aligned > 0.5 * naive_score(track, query.map, offset, speed)[1]
 
 
 def test_speed_trusts_the_surer_of_times_and_frequencies():
