@@ -11,7 +11,8 @@ from afp.store.segment import SegmentRecord
 
 NEXT_SEGMENT = b"next_segment_id"
 FAN_OUT = 8
-EAGER_POSTINGS = 1 << 24  # what merges in about a second
+CHEAP_POSTINGS = 1 << 19  # what merges in about a tenth of a second
+EAGER_POSTINGS = 1 << 24  # what merges in a few seconds
 EAGER_SHARE = 10  # a tenth of the postings
 TAIL_TRACKS = 64
 TAIL_POSTINGS = 1 << 19
@@ -82,15 +83,16 @@ class Manifest:
     def due_merge_at_rest(self) -> tuple[int, int] | None:
         """Return the stretch of segments to merge at the end of a run, or None.
 
-        A small index becomes one segment, whenever a tenth of its postings or more lies outside
-        the largest: by that, adding track after track rewrites each posting about ten times.
+        An index that merges fast becomes one segment; a larger one does when a tenth of its
+        postings or more lies outside its largest segment, so that adding track after track
+        rewrites about ten postings for one added; the largest are left to `due_merge`.
         """
         sizes = [segment.n_postings for segment in self.segments]
-        outside = sum(sizes) - max(sizes, default=0)
-        if sum(sizes) < EAGER_POSTINGS and EAGER_SHARE * outside >= sum(sizes):
-            stop = fitting(self.segments)
-            return (0, stop) if stop >= 2 else None
-        return None
+        total, outside = sum(sizes), sum(sizes) - max(sizes, default=0)
+        if total >= EAGER_POSTINGS or (total >= CHEAP_POSTINGS and EAGER_SHARE * outside < total):
+            return None
+        stop = fitting(self.segments)
+        return (0, stop) if stop >= 2 else None
 
 
 def fitting(segments: Sequence[SegmentRecord]) -> int:

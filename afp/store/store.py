@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from afp.store.stats import StoreStats
 
-FREE_BYTES = 1 << 20  # what free pages may take in any case
+FREE_BYTES = 1 << 17  # what free pages may take in any case
 FREE_SHARE = 5  # or a fifth of their file
 
 _T = TypeVar("_T")
