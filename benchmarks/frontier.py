@@ -99,7 +99,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     columns = min(5, len(conditions))
     lines = -(-len(conditions) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.6, 2.4 * lines + 0.6), layout="constrained")
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
     for panel in panels:
         panel.set(xscale="log", ylim=(-3, 103))
         panel.minorticks_off()
