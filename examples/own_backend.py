@@ -4,8 +4,6 @@ Installed with the entry point `loudest = "own_backend:Backend"` in the group `a
 it is there for `afp index -b loudest ~/Music`.
 """
 
-import math
-
 import numpy as np
 
 from afp.fingerprint import F32, Fingerprint, Match
@@ -46,12 +44,12 @@ class Backend:
         for hits in lists.gather(lists.counts > 0):
             offsets = hits.positions.astype(np.int64) - query.frames[hits.rows]
             found, votes = np.unique(offsets, return_counts=True)
-            mean = votes.sum() / len(STEPS) / index.n_frames  # hits come in bunches
+            mean = votes.sum() / len(STEPS) / max(index.n_frames, 1)  # hits come in bunches
             for best in np.argsort(-votes, kind="stable")[:limit]:
                 row = np.searchsorted(hits.axis.bases, found[best] + query.n_frames) - 1
                 k = float(votes[best] / len(STEPS))
                 if row >= 0 and hits.axis.alive[row] and k > mean:
-                    p_false = index.n_frames * math.exp(k - mean - k * math.log(k / mean))
+                    p_false = index.n_frames * float(np.exp(k - mean - k * np.log(k / mean)))
                     heard = query.frames[hits.rows[offsets == found[best]]]
                     span = np.array([heard.min(), heard.max() + 1]) * self.hop_seconds
                     shift = (found[best] - hits.axis.bases[row]) * self.hop_seconds

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from synthesis import tone
 
@@ -18,7 +18,9 @@ def brute_force_maxima(cells, time_radius, frequency_radius):
         low, high = max(f - frequency_radius, 0), f + frequency_radius + 1
         before = cells[max(t - time_radius, 0) : t, low:high]
         rest = cells[t : t + time_radius + 1, low:high]
-        if cells[t, f] > 0 and (before < cells[t, f]).all() and (rest <= cells[t, f]).all():
+        known = t >= time_radius
+        tops = (before < cells[t, f]).all() and (rest <= cells[t, f]).all()
+        if known and tops and cells[t, f] > 0:
             found.append((t, f, cells[t, f]))
     return found
 
@@ -43,7 +45,6 @@ def test_maxima_are_those_of_brute_force(
     rng = np.random.default_rng(seed)
     cells = rng.integers(-height, height + 1, (n_frames, n_bins)).astype(np.int16)
     expected = brute_force_maxima(cells, time_radius, frequency_radius)
-    assume(len(expected) <= n_frames * (n_bins // 2 + 1))  # all of a frame's cells may tie
     peaks = local_maxima(cells, time_radius=time_radius, frequency_radius=frequency_radius)
     assert listed(peaks) == expected
 

@@ -104,7 +104,7 @@ def test_a_map_holds_the_heaviest_peak_that_covers_each_cell(seed, n, n_frames, 
 def naive_score(track, peaks, offset, speed):
     """Score and number of peaks, one frame of the track after the other."""
     n_frames, n_bins = peaks.weights.shape
-    excess, spread, count = 0.0, 1.0, 0
+    expected, excess, spread, count = 1e-9, 0.0, 1.0, 0
     for frame in np.unique(track.frames):
         t = int(np.floor((FINENESS * int(frame) - offset) / speed + 0.5))
         bins = track.values[track.frames == frame].astype(np.int64)
@@ -114,9 +114,12 @@ def naive_score(track, peaks, offset, speed):
             variance = peaks.variance[f].sum(dtype=float)
             of_frame = (peaks.weights[t, f].astype(float) - peaks.mean[f]).sum()
             excess += min(of_frame, MOST_OF_FRAME * variance**0.5)
+            expected += peaks.mean[f].sum(dtype=float)
             spread += variance
             count += len(f)
-    return excess / spread**0.5, count
+    seen = max(expected + excess, 1e-9)
+    deviance = 2 * (seen * np.log(seen / expected) - (seen - expected))
+    return np.sign(excess) * (max(deviance, 0.0) * expected / spread) ** 0.5, count
 
 
 @settings(max_examples=15)

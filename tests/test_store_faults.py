@@ -189,7 +189,7 @@ def test_a_reader_goes_on_across_merges_and_compaction(tmp_path):
 @pytest.mark.parametrize("writing", [False, True])
 @pytest.mark.parametrize(
     ("other", "refusal"),
-    [(FORMAT + 1, f"format {FORMAT + 1}.*reads up to {FORMAT}"), (1, f"format 1.*format {FORMAT}")],
+    [(FORMAT + 1, f"format {FORMAT + 1}.*reads up to {FORMAT}"), (0, f"format 0.*format {FORMAT}")],
 )
 def test_another_format_is_refused(tmp_path, writing, other, refusal):
     folder = make(tmp_path / "store", 1)

@@ -49,10 +49,10 @@ MAX_HITS = 400_000
 OFFSET_SEARCH = 4  # fine frames around a histogram peak
 OTHER_SPEEDS = (0.99, 1.01, 0.98, 1.02, 0.97, 1.03, 0.96, 1.04, 0.95, 1.05)
 SPEED_STEPS = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
-WORTH_REFINING = 3.5  # score
+WORTH_REFINING = 2.5  # score
 SURE = 1e-5  # p_false at which other speeds are not searched
 
-NULL = NullModel(score=4.07, decay=3.0, hours=10.6)
+NULL = NullModel(score=3.2, decay=3.8, hours=10.6)
 
 
 class Backend:

@@ -38,7 +38,8 @@ def local_maxima(salience: I16, *, time_radius: int, frequency_radius: int) -> P
     """Find the cells above zero that top their neighbourhood.
 
     A peak is at least as high as every cell within the radii and strictly higher than those
-    before it, so that a steady tone has none.
+    before it, so that a steady tone has none. The first ``time_radius`` frames have none either:
+    what was before them is not known.
 
     Parameters
     ----------
@@ -46,11 +47,9 @@ def local_maxima(salience: I16, *, time_radius: int, frequency_radius: int) -> P
     time_radius, frequency_radius : int
         Half the extent of the neighbourhood, in frames and bins.
     """
-    n_frames, n_bins = salience.shape
-    # Two peaks of one frame lie more than `frequency_radius` apart, but for exact ties.
-    capacity = n_frames * (n_bins // 2 + 1)
-    frames = np.empty(capacity, np.int32)
-    bins = np.empty(capacity, np.int32)
+    n_bins = salience.shape[1]
+    frames = np.empty(salience.size, np.int32)  # pages that stay untouched cost nothing
+    bins = np.empty(salience.size, np.int32)
     ring = np.full((2 * time_radius + 1, n_bins), np.iinfo(np.int16).min, np.int16)
     mask = np.zeros(-(-n_bins // 8) * 8, np.uint8)
     n = _local_maxima(
@@ -85,7 +84,7 @@ def _local_maxima(  # type: ignore[no-untyped-def]  # noqa: PLR0912
             for f in range(n_bins):
                 row[f] = -32768
         t = newest - time_radius
-        if t < 0:
+        if t < time_radius:
             continue
         own = ring[t % n_ring]
         for f in range(n_bins):
@@ -98,7 +97,7 @@ def _local_maxima(  # type: ignore[no-untyped-def]  # noqa: PLR0912
         for w in range(len(mask_words)):
             if mask_words[w] != 0:
                 for f in range(8 * w, min(8 * w + 8, n_bins)):
-                    if mask[f] != 0 and count < len(frames):
+                    if mask[f] != 0:
                         frames[count] = t
                         bins[count] = f
                         count += 1

@@ -19,6 +19,7 @@ DISPERSION_GAP = 16  # fine frames around a match whose scores still belong to i
 DISPERSION_REACH = 1200  # fine frames: 9.6 s
 DISPERSION_STEP = 7
 MIN_COMPARABLE = 30  # offsets
+TYPICAL_DISPERSION = 1.3
 MIN_ALIGNED = 8  # peaks that a line is fitted through
 LINEAR_TOLERANCE = 0.01  # tape and turntable change time and frequency alike
 SNAP_FRAMES = 24
@@ -117,11 +118,11 @@ def score_offsets(
 ) -> tuple[F64, F64]:
     """Score a track's constellation at several offsets.
 
-    The score is the weight of all coincidences beyond what chance would give, in units of
-    its standard deviation: at a wrong offset it is distributed about as a standard normal
-    variable, at the right one it grows with the root of the number of peaks. Peaks of one frame
-    are not independent: any onset falls on any other. So the weight of a frame is bounded, and a
-    high score takes many moments that agree.
+    The score is the signed root of a Poisson deviance: coincidences are rare, so their sum is
+    skewed, and a plain standard score would overrate a few of them. It is around zero at a
+    wrong offset and grows with the root of the number of peaks at the right one. Peaks of one
+    frame are not independent, since any onset falls on any other: the weight of a frame is
+    bounded, so that a high score takes many moments that agree.
 
     Parameters
     ----------
@@ -186,24 +187,29 @@ def _score_offsets(  # type: ignore[no-untyped-def]
 ):
     n_frames, n_bins = weights.shape
     for k in range(len(offsets)):
+        expected = 1e-9
+        variance_sum = 1.0
         excess = 0.0
-        spread = 1.0
-        count = 0
         frame_excess = 0.0
-        frame_spread = 0.0
+        frame_variance = 0.0
+        count = 0
         for i in range(len(frames)):
             t = np.int64(np.floor((fineness * np.int64(frames[i]) - offsets[k]) / speed + 0.5))
             f = np.int64(np.floor((bins[i] + first_bin) * speed + 0.5)) - first_bin
             if t >= 0 and t < n_frames and f >= 0 and f < n_bins:
+                expected += mean[f]
                 frame_excess += weights[t, f] - mean[f]
-                frame_spread += variance[f]
+                frame_variance += variance[f]
                 count += 1
             if i + 1 == len(frames) or frames[i + 1] != frames[i]:
-                excess += min(frame_excess, most_of_frame * np.sqrt(frame_spread))
-                spread += frame_spread
+                excess += min(frame_excess, most_of_frame * np.sqrt(frame_variance))
+                variance_sum += frame_variance
                 frame_excess = 0.0
-                frame_spread = 0.0
-        scores[0, k] = excess / np.sqrt(spread)
+                frame_variance = 0.0
+        seen = max(expected + excess, 1e-9)
+        deviance = 2.0 * (seen * np.log(seen / expected) - (seen - expected))
+        root = np.sqrt(max(deviance, 0.0) * expected / variance_sum)
+        scores[0, k] = root if excess > 0 else -root
         scores[1, k] = count
 
 
@@ -223,14 +229,15 @@ def dispersion(peaks: PeakMap, evidence: Evidence, offset: float, *, speed: floa
     Returns
     -------
     float
-        Standard deviation of the scores, at least 1.
+        Standard deviation of the scores, at least 1; a typical one where the track leaves too
+        few offsets to measure it.
     """
     around = np.arange(DISPERSION_GAP, DISPERSION_REACH, DISPERSION_STEP, dtype=np.float64)
     offsets = offset + np.concatenate([[0.0], around, -around])
     scores, n_peaks = score_offsets(peaks, evidence, offsets, speed=speed)
     comparable = scores[1:][n_peaks[1:] >= 0.5 * n_peaks[0]]
     if len(comparable) < MIN_COMPARABLE:
-        return 1.0
+        return TYPICAL_DISPERSION
     return max(float(comparable.std()), 1.0)
 
 

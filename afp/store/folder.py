@@ -21,7 +21,7 @@ from afp.store.segment_writer import sync_folder
 if TYPE_CHECKING:
     import lmdb
 
-FORMAT = 2
+FORMAT = 1
 SEGMENTS = "segments"
 ATTEMPTS = 100  # to overtake a writer that replaces files while they are being opened
 _HEADER = b"store"
