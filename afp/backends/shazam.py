@@ -41,6 +41,7 @@ TARGET_FRAMES = 31
 TARGET_BINS = 127
 
 PROBING_PEAKS = 60  # per second: a query's peaks that are paired
+SPEED_PROBING_PEAKS = 30  # the same at each of the other speeds
 VERIFYING_PEAKS = 150  # per second: a query's peaks that a stored peak may fall on
 
 HISTOGRAM_WIDTH = 4  # fine frames
@@ -134,6 +135,8 @@ class _Query:
 
     times: I32  # of the peaks that are paired, in fine frames
     frequencies: F32  # of the same, interpolated, in bins above FIRST_BIN
+    speed_times: I32  # of the fewer that are paired at other speeds
+    speed_frequencies: F32
     peak_times: I32  # of all peaks, on which those of a reference may fall
     peak_bins: I32
     peak_frequencies: F32
@@ -159,9 +162,10 @@ class _Query:
         )
 
     def landmarks(self, speed: float) -> tuple[I64, U32]:
+        nominal = speed == 1.0
         return probe_landmarks(
-            self.times,
-            self.frequencies,
+            self.times if nominal else self.speed_times,
+            self.frequencies if nominal else self.speed_frequencies,
             fineness=FINENESS,
             first_bin=FIRST_BIN,
             n_bins=N_BINS,
@@ -222,9 +226,12 @@ def _extract_query(samples: F32) -> Fingerprint:
     spectrogram = _spectrogram(samples, FINENESS)
     peaks = _strongest(_maxima(spectrogram, FINENESS), VERIFYING_PEAKS, FINENESS)
     probing = _strongest(peaks, PROBING_PEAKS, FINENESS)
+    speed_probing = _strongest(probing, SPEED_PROBING_PEAKS, FINENESS)
     query = _Query(
         times=probing.frames,
         frequencies=interpolated_bins(spectrogram, probing),
+        speed_times=speed_probing.frames,
+        speed_frequencies=interpolated_bins(spectrogram, speed_probing),
         peak_times=peaks.frames,
         peak_bins=peaks.bins,
         peak_frequencies=interpolated_bins(spectrogram, peaks),
