@@ -98,7 +98,7 @@ def test_names_create_what_they_name(name):
     + [(name, {"no_such": 1}, "no_such") for name in backends.names()],
 )
 def test_bad_parameters_are_refused_with_their_name(name, parameters, message):
-    with pytest.raises(UsageError, match=f"backend '{name}': .*{message}"):
+    with pytest.raises(UsageError, match=f"backend '{name}'.*{message}"):
         backends.create(name, **parameters)
 
 

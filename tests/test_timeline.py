@@ -121,3 +121,9 @@ def test_merging_loses_nothing_and_hardly_depends_on_order(matches, random):
     shuffled = list(merged)
     random.shuffle(shuffled)
     assert {s.p_false for s in claim(shuffled)} == {s.p_false for s in kept}
+
+
+def test_beyond_doubt_the_longer_stretch_claims_the_time():
+    long = match(1, 72.0, 160.0, 10.0, p=8e-28)
+    repeated = match(1, 138.0, 150.0, 30.0, p=6e-28)
+    assert claim([repeated, long]) == [long]

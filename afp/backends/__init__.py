@@ -41,6 +41,14 @@ def create(name: str, **parameters: Parameter) -> Backend:
         raise UsageError(
             f"no backend is called {name!r}", hint=f"choose one of: {', '.join(names())}"
         )
+    from inspect import signature
+
+    taken = signature(factory).parameters
+    for unknown in parameters.keys() - taken.keys():
+        raise UsageError(
+            f"backend {name!r} has no parameter {unknown!r}",
+            hint=f"it takes: {', '.join(taken) or 'none'}",
+        )
     try:
         backend: Backend = factory(**parameters)
     except (TypeError, ValueError) as error:

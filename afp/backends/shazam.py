@@ -57,7 +57,7 @@ NULL = NullModel(score=3.4, decay=3.8, hours=10.6)
 
 
 class Backend:
-    """The ``shazam`` backend.
+    """Pairs of spectral peaks; for noisy clips and speed changes, small on disk.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from operator import attrgetter
 from afp.fingerprint import Match
 
 TOLERANCE_SECONDS = 0.15
+BEYOND_DOUBT = 1e-12  # p_false below which a longer stretch says more than a smaller p_false
 
 
 def shifted(match: Match, seconds: float) -> Match:
@@ -73,9 +74,9 @@ def merge(
 def claim(matches: Iterable[Match], *, limit: int = 1) -> list[Match]:
     """Keep the strongest claims to each stretch of a recording.
 
-    From the strongest on, a match is kept unless more than half of it is covered by ``limit``
-    stronger ones, or by a stronger one of the same track: music that repeats itself fits its
-    own track at many places.
+    From the strongest on (the longer first of those that are beyond doubt), a match is kept
+    unless more than half of it is covered by ``limit`` stronger ones, or by a stronger one of
+    the same track: music that repeats itself fits its own track at many places.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def claim(matches: Iterable[Match], *, limit: int = 1) -> list[Match]:
         In order of query time, the stronger first where two start together.
     """
     kept: list[Match] = []
-    for match in sorted(matches, key=strength):
+    for match in sorted(matches, key=_claim_strength):
         rivals = [other for other in kept if _shared(match, other) > 0.5 * _length(match)]
         same_track = any(other.track.id == match.track.id for other in rivals)
         if len(rivals) < limit and not same_track:
@@ -110,6 +111,11 @@ def best_of_each_track(matches: Iterable[Match]) -> list[Match]:
 def strength(match: Match) -> tuple[float, float, float]:
     """Sort key that puts the strongest match first: small ``p_false``, then large score."""
     return match.p_false, -match.score, match.query_start
+
+
+def _claim_strength(match: Match) -> tuple[float, float, tuple[float, float, float]]:
+    doubt = max(match.p_false, BEYOND_DOUBT)
+    return doubt, -_length(match) if doubt == BEYOND_DOUBT else 0.0, strength(match)
 
 
 def _continues(earlier: Match, later: Match, gap_seconds: float, tolerance_seconds: float) -> bool:
