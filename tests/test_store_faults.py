@@ -18,6 +18,7 @@ from afp.errors import StoreError, UsageError
 from afp.fingerprint import Fingerprint
 from afp.store import (
     FORMAT,
+    Failure,
     NewTrack,
     Store,
     environment,
@@ -257,7 +258,7 @@ def test_check_finds_a_flipped_bit_in_every_table(tmp_path, table):
         store.flush()
         store.add([new_track(3)])
         store.remove([2])
-        store.record_failure("/music/broken", 1, 2, "it is broken")
+        store.record_failures([Failure("/music/broken", 1, 2, "it is broken")])
         assert store.check() == []
         with store.snapshot() as snapshot:
             key, value = next(iter(snapshot.catalogue.values(table)))
@@ -438,6 +439,10 @@ def test_misuse_is_explained(tmp_path):
                 snapshot.index("two")
             with pytest.raises(StoreError, match="no track 9"):
                 snapshot.track(9)
+            for unknown in (0, 9, -1, 1 << 63, 1 << 64, 1 << 200):
+                assert snapshot.find_track(unknown) is None
+                with pytest.raises(StoreError, match=f"no track {unknown}"):
+                    snapshot.track(unknown)
     with pytest.raises(StoreError, match="is closed"):
         store.snapshot()
     frames = np.array([3, 2], np.uint32)

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from afp.fingerprint import Evidence, Fingerprint
 from afp.index import GAP_FRAMES
-from afp.store import NewTrack, Store, index_writer, manifest
+from afp.store import Failure, NewTrack, Store, index_writer, manifest
 from afp.store import store as store_module
 
 HASHES = np.arange(60, dtype=np.uint32) * np.uint32(71_582_788)
@@ -129,15 +129,23 @@ class StoreLife(RuleBasedStateMachine):
         self._point(path, track_id, size)
         self.tracks[track_id]["title"] = "new"
 
-    @rule(path=st.sampled_from(PATHS))
-    def forget_path(self, path):
-        self.failures.pop(path, None)
-        assert self.store.forget_path(path) == self._lose(path)
+    @rule(paths=st.lists(st.sampled_from(PATHS), max_size=3))
+    def forget_paths(self, paths):
+        for path in paths:
+            self.failures.pop(path, None)
+        lost = sum(self._lose(path) for path in dict.fromkeys(paths))
+        assert self.store.forget_paths(paths) == lost
 
-    @rule(path=st.sampled_from(PATHS))
-    def fail(self, path):
-        self.store.record_failure(path, 3, 4, f"cannot read {path!r}")
-        self.failures[path] = f"cannot read {path!r}"
+    @rule(paths=st.lists(st.sampled_from(PATHS), max_size=3))
+    def fail(self, paths):
+        failures = [Failure(path, 3, 4, f"cannot read {path!r}") for path in paths]
+        self.store.record_failures(failures)
+        self.failures |= {failure.path: failure.reason for failure in failures}
+
+    @rule(paths=st.lists(st.sampled_from(PATHS), max_size=3))
+    def forget_failures(self, paths):
+        forgotten = [self.failures.pop(path, None) for path in set(paths)]
+        assert self.store.forget_failures(paths) == len(forgotten) - forgotten.count(None)
 
     @rule()
     def flush(self):
@@ -161,8 +169,13 @@ class StoreLife(RuleBasedStateMachine):
             assert {f.path: f.reason for f in snapshot.failures()} == self.failures
             paths = {p: (i, s) for i, t in self.tracks.items() for p, s in t["paths"].items()}
             assert {p: (e.track_id, e.size) for p, e in snapshot.paths().items()} == paths
+            entries = {path: snapshot.path_entry(path) for path in PATHS}
+            assert {p: (e.track_id, e.size) for p, e in entries.items() if e} == paths
+            reasons = {path: snapshot.failure(path) for path in PATHS}
+            assert {p: f.reason for p, f in reasons.items() if f} == self.failures
             for track_id, expected in self.tracks.items():
                 track = snapshot.track(track_id)
+                assert snapshot.find_track(track_id) == track
                 assert (track.content_id, track.title) == (expected["content"], expected["title"])
                 assert track.path in expected["paths"]
                 assert expected["path"] in (None, track.path)

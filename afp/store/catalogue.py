@@ -103,6 +103,8 @@ class Catalogue:
 
     def record(self, track_id: int) -> TrackRecord | None:
         """Return a track's record, or None."""
+        if not 0 <= track_id < 1 << 64:  # no key is like that
+            return None
         payload = self.get("tracks", records.track_key(track_id))
         return None if payload is None else TrackRecord.unpack(payload)
 
@@ -197,6 +199,11 @@ class Catalogue:
         self.delete("paths", key)
         self.put_record(track_id, record)
         return False
+
+    def failure(self, key: bytes) -> Failure | None:
+        """Return the failure of a path, by its key, or None."""
+        payload = self.get("failures", key)
+        return None if payload is None else Failure.unpack(payload)
 
     def failures(self) -> Iterator[Failure]:
         """Iterate over the files that could not be indexed."""

@@ -169,6 +169,12 @@ class Snapshot:
         self.require_open()
         return self.catalogue.track(track_id, self._names)
 
+    def find_track(self, track_id: int) -> Track | None:
+        """Return a track, or None where no track has this id, whatever its size and sign."""
+        self.require_open()
+        record = self.catalogue.record(track_id)
+        return None if record is None else self.catalogue.describe(track_id, record, self._names)
+
     def track_by_path(self, path: str) -> Track | None:
         """Return the track that a file holds, with this path as its own, or None."""
         self.require_open()
@@ -181,10 +187,21 @@ class Snapshot:
         track_id = self.catalogue.by_content(content_id)
         return None if track_id is None else self.track(track_id)
 
+    def path_entry(self, path: str) -> PathEntry | None:
+        """Return what is known of a file, or None; one look-up."""
+        self.require_open()
+        entry = self.catalogue.path_entry(records.path_key(path))
+        return None if entry is None else entry.state
+
     def paths(self) -> dict[str, PathEntry]:
         """Return what is known of every file, by path."""
         self.require_open()
         return {entry.path: entry.state for entry in self.catalogue.paths()}
+
+    def failure(self, path: str) -> Failure | None:
+        """Return why a file could not be indexed, or None; one look-up."""
+        self.require_open()
+        return self.catalogue.failure(records.path_key(path))
 
     def failures(self) -> list[Failure]:
         """Return the files that could not be indexed."""

@@ -1,7 +1,7 @@
 """The store: a catalogue in LMDB beside immutable segment files, one writer, any readers."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -241,24 +241,51 @@ class Store:
 
     def forget_path(self, path: str) -> bool:
         """Forget a file; tell whether its track was removed, as this was its last path."""
+        return self.forget_paths([path]) == 1
 
-        def change(catalogue: Catalogue) -> bool:
-            key = records.path_key(path)
-            catalogue.delete("failures", key)
-            entry = catalogue.path_entry(key)
-            return entry is not None and catalogue.detach(key, entry.track_id)
+    def forget_paths(self, paths: Iterable[str]) -> int:
+        """Forget files, and that they failed, in one transaction.
 
-        return self._change(change)
+        Returns
+        -------
+        int
+            How many tracks were removed, as they lost their last path.
+        """
+        keys = _path_keys(paths)
+
+        def change(catalogue: Catalogue) -> int:
+            removed = 0
+            for key in keys:
+                catalogue.delete("failures", key)
+                entry = catalogue.path_entry(key)
+                removed += entry is not None and catalogue.detach(key, entry.track_id)
+            return removed
+
+        return self._change(change) if keys else 0
 
     def record_failure(self, path: str, size: int, mtime_ns: int, reason: str) -> None:
         """Remember that a file could not be indexed, and why."""
-        failure = Failure(path, size, mtime_ns, reason)
-        key = records.path_key(path)
-        self._change(lambda catalogue: catalogue.put("failures", key, failure.pack()))
+        self.record_failures([Failure(path, size, mtime_ns, reason)])
 
-    def clear_failure(self, path: str) -> None:
-        """Forget that a file could not be indexed."""
-        self._change(lambda catalogue: catalogue.delete("failures", records.path_key(path)))
+    def record_failures(self, failures: Iterable[Failure]) -> None:
+        """Remember files that could not be indexed, and why, in one transaction."""
+        packed = {records.path_key(failure.path): failure.pack() for failure in failures}
+
+        def change(catalogue: Catalogue) -> None:
+            for key, payload in packed.items():
+                catalogue.put("failures", key, payload)
+
+        if packed:
+            self._change(change)
+
+    def forget_failures(self, paths: Iterable[str]) -> int:
+        """Forget that files could not be indexed, in one transaction; return how many had."""
+        keys = _path_keys(paths)
+
+        def change(catalogue: Catalogue) -> int:
+            return sum(catalogue.delete("failures", key) for key in keys)
+
+        return self._change(change) if keys else 0
 
     def flush(self) -> None:
         """Turn tails into segments and merge what is due: the end of an indexing run.
@@ -357,3 +384,8 @@ class Store:
                 manifest = self._change_index(backend_id, partial(IndexWriter.merge, span=due))
             else:
                 return
+
+
+def _path_keys(paths: Iterable[str]) -> list[bytes]:
+    """Return the keys of paths, each once."""
+    return list(dict.fromkeys(records.path_key(path) for path in paths))
