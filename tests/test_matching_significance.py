@@ -30,16 +30,22 @@ def test_p_false_is_a_probability_that_falls_with_score_and_rises_with_chances(
 
 
 @given(models, st.floats(1, 1e5))
-def test_p_false_is_exponential_in_its_tail_and_in_proportion_to_the_store(model, size):
+def test_p_false_is_exponential_in_its_tail_and_grows_with_the_store(model, size):
     tail = model.score + (20 + max(math.log(size / model.hours), 0)) / model.decay
     p = model.p_false(tail, store_hours=size)
     assert 0 < p < 1e-6
     further = model.p_false(tail + 1 / model.decay, store_hours=size)
     twice = model.p_false(tail, store_hours=2 * size)
+    growth = max(2 * size / model.hours, 1) / max(size / model.hours, 1)
     assert math.isclose(p / further, math.e, rel_tol=1e-3)
-    assert math.isclose(twice / p, 2, rel_tol=1e-3)
+    assert math.isclose(twice / p, growth, rel_tol=1e-3)
     thrice = model.p_false(tail, store_hours=size, n_trials=3)
     assert math.isclose(thrice / p, 3, rel_tol=1e-3)
+
+
+def test_a_small_store_is_trusted_no_more_than_that_of_the_fit():
+    model = NullModel(score=5.0, decay=2.0, hours=10.0)
+    assert model.p_false(8.0, store_hours=0.1) == model.p_false(8.0, store_hours=10.0)
 
 
 def test_a_score_that_chance_reaches_once_is_likely():

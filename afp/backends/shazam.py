@@ -46,7 +46,7 @@ VERIFYING_PEAKS = 150  # per second: a query's peaks that a stored peak may fall
 
 HISTOGRAM_WIDTH = 4  # fine frames
 N_CANDIDATES = 24
-MAX_HITS = 400_000
+MAX_HITS = 2_000_000  # at any one speed
 OFFSET_SEARCH = 4  # fine frames around a histogram peak
 OTHER_SPEEDS = (0.99, 1.01, 0.98, 1.02, 0.97, 1.03, 0.96, 1.04, 0.95, 1.05)
 SPEED_STEPS = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
@@ -114,19 +114,19 @@ class Backend:
         clip = _Query.of(query)
         if not len(clip.times):
             return []
+        peaks = clip.peak_map()
         store_hours = index.n_frames * self.hop_seconds / 3600
-        found = _verified(
-            clip, index, _candidates(clip, index, (1.0,)), store_hours=store_hours, n_trials=1
-        )
+        candidates = _candidates(clip, index, (1.0,))
+        found = _verified(peaks, index, candidates, store_hours=store_hours, n_trials=1)
         if not found or found[0].p_false > SURE:
             candidates = _candidates(clip, index, OTHER_SPEEDS)
             n_trials = 1 + len(OTHER_SPEEDS)
-            found += _verified(clip, index, candidates, store_hours=store_hours, n_trials=n_trials)
+            found += _verified(peaks, index, candidates, store_hours=store_hours, n_trials=n_trials)
             found.sort(key=_strength)
         best: dict[int, _Alignment] = {}
         for alignment in found:
             best.setdefault(alignment.track_id, alignment)
-        return [_match(clip, index, alignment) for alignment in list(best.values())[:limit]]
+        return [_match(clip, peaks, index, alignment) for alignment in list(best.values())[:limit]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,17 +270,16 @@ def _candidates(query: _Query, index: IndexReader, speeds: Sequence[float]) -> l
 
 def _rarest(counts: U32, most: int) -> npt.NDArray[np.bool_]:
     """Choose the hashes with the shortest posting lists: rare hashes say more than common ones."""
-    if int(counts.sum()) <= most:
-        return counts > 0
-    lengths = np.sort(counts)
-    affordable = int(np.searchsorted(np.cumsum(lengths, dtype=np.int64), most))
-    longest = lengths[max(affordable - 1, 0)]
-    chosen: npt.NDArray[np.bool_] = (counts > 0) & (counts <= longest)
+    chosen: npt.NDArray[np.bool_] = counts > 0
+    if int(counts.sum()) > most:
+        by_rarity = np.argsort(counts, kind="stable")
+        affordable = np.searchsorted(np.cumsum(counts[by_rarity], dtype=np.int64), most, "right")
+        chosen[by_rarity[affordable:]] = False
     return chosen
 
 
 def _verified(
-    query: _Query,
+    peaks: PeakMap,
     index: IndexReader,
     candidates: Sequence[Candidate],
     *,
@@ -288,7 +287,6 @@ def _verified(
     n_trials: int,
 ) -> list[_Alignment]:
     """Lay the stored constellation of each candidate onto the query, best first."""
-    peaks = query.peak_map()
     near = np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1, dtype=np.float64)
     alignments: list[_Alignment] = []
     enough = 0  # hits below which a candidate is not worth a look beside a sure answer
@@ -300,7 +298,7 @@ def _verified(
             peaks, evidence, candidate.offset + near, candidate.speed
         )
         if score > WORTH_REFINING:
-            middle = 0.5 * query.n_frames
+            middle = 0.5 * len(peaks.weights)
             for step in SPEED_STEPS:
                 trial = candidate.speed + step
                 turned = offset + (speed - trial) * middle  # about the query's middle
@@ -326,11 +324,11 @@ def _best_offset(
     return float(scores[best]), float(offsets[best]), speed
 
 
-def _match(query: _Query, index: IndexReader, alignment: _Alignment) -> Match:
+def _match(query: _Query, peaks: PeakMap, index: IndexReader, alignment: _Alignment) -> Match:
     track = index.track(alignment.track_id)
     seconds = Backend.hop_seconds / FINENESS
     line = fit(
-        query.peak_map(),
+        peaks,
         index.evidence(alignment.track_id),
         query.peak_times,
         query.peak_frequencies,

@@ -39,10 +39,19 @@ def pair_peaks(
     frames, hashes : ndarray of uint32, shape (m,)
         Frame of each landmark's anchor, and its hash.
     """
+    _require_bits(target_frames, target_bins)
     out_frames = np.empty(len(frames) * fan_out, np.uint32)
     hashes = np.empty(len(frames) * fan_out, np.uint32)
     n = _pair_peaks(frames, bins, fan_out, target_frames, target_bins, out_frames, hashes)
     return out_frames[:n].copy(), hashes[:n].copy()
+
+
+def _require_bits(target_frames: int, target_bins: int, n_bins: int = 0) -> None:
+    if target_frames > MAX_GAP_FRAMES or target_bins > MAX_STEP_BINS or n_bins > MAX_BINS:
+        raise ValueError(
+            f"a hash has room for {MAX_BINS} bins, steps of {MAX_STEP_BINS} and gaps of "
+            f"{MAX_GAP_FRAMES} frames, not for {n_bins}, {target_bins} and {target_frames}"
+        )
 
 
 @kernel("int64(int32[::1], int32[::1], int64, int64, int64, uint32[::1], uint32[::1])")
@@ -103,6 +112,7 @@ def probe_landmarks(
         Time of each anchor on the track's clock, in fine steps.
     hashes : ndarray of uint32, shape (m,)
     """
+    _require_bits(target_frames, target_bins, n_bins)
 
     def run(out_times: I64, hashes: U32) -> int:
         return int(

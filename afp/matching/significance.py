@@ -46,12 +46,12 @@ class NullModel:
         ----------
         score : float
         store_hours : float
-            Audio in the store; less than an hour counts as one, since a query always meets
-            the tracks that resemble it most.
+            Audio in the store. A store smaller than that of the fit counts as large: a query
+            always meets the tracks that resemble it most, such as others of the same artist.
         n_trials : float
             How often more than at nominal speed alone it was searched.
         """
         exponent = self.decay * (self.score - score) + math.log(
-            max(store_hours, 1.0) / self.hours * n_trials
+            max(store_hours / self.hours, 1.0) * n_trials
         )
         return -math.expm1(-math.exp(min(exponent, 50.0)))

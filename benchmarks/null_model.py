@@ -1,0 +1,54 @@
+"""Fit the null model of the `shazam` backend, and hold p_false against what is observed.
+
+Reads the raw rows that ``benchmarks/accuracy.py`` has written: the best score of each query whose
+music is not in the store, whatever the threshold.
+
+    python benchmarks/accuracy.py --queries 200
+    python benchmarks/null_model.py benchmarks/results/accuracy.rows.jsonl.gz
+"""
+
+import argparse
+import gzip
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from afp.backends.shazam import NULL
+
+TAIL = 0.95  # the fit is through the scores above this quantile
+LEVELS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
+
+
+def equivalent_score(p_false: float) -> float:
+    """Return the score that has this p_false at nominal speed in a store of the fit's size."""
+    p = min(max(p_false, 1e-300), 1 - 1e-12)
+    return NULL.score - math.log(-math.log1p(-p)) / NULL.decay
+
+
+def main() -> None:
+    """Print the fit and the calibration."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", type=Path, help="raw rows of benchmarks/accuracy.py")
+    with gzip.open(parser.parse_args().rows, "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    absent = [row for row in rows if "kind" in row]
+    best = [row.get("answer") or row.get("best") or {} for row in absent]
+    p = np.array([match.get("p_false", 1.0) for match in best])
+    scores = np.array([equivalent_score(value) for value in p])
+
+    threshold = float(np.quantile(scores, TAIL))
+    decay = 1 / float(np.mean(scores[scores > threshold] - threshold))
+    score = threshold + math.log(-math.log(TAIL)) / decay
+    print(f"{len(absent)} absent queries; in use: score {NULL.score}, decay {NULL.decay}")
+    print(f"exponential tail above {threshold:.2f}: score {score:.2f}, decay {decay:.2f}")
+    print(f"{'p_false at most':>16} {'observed':>9}")
+    for level in LEVELS:
+        print(f"{level:>16} {np.mean(p <= level):>9.4f}")
+
+
+if __name__ == "__main__":
+    main()
