@@ -29,6 +29,7 @@ from afp.store import (
 )
 from afp.store import store as store_module
 from afp.store.catalogue import TABLES
+from afp.store.check import check
 
 WRITER = """
 import sys
@@ -235,6 +236,43 @@ def test_what_is_no_store_is_refused(tmp_path):
             Store.open(garbage, write=writing)
 
 
+def test_files_that_a_system_puts_beside_ours_are_left_alone(tmp_path):
+    folder = make(tmp_path / "store", 3)
+    with Store.open(folder, write=True) as store:
+        store.flush()
+    segments = folder / "segments"
+    foreign = [segments / name for name in ("._00000001.segment", ".DS_Store", "²³.segment")]
+    foreign += [folder / "._data-000001.mdb", segments / "._00000001.draft"]
+    orphans = [segments / "00000099.segment", segments / "00000099.draft"]
+    for path in foreign + orphans:
+        path.write_bytes(b"\0\5\x16\7")
+    with Store.open(folder, write=True) as store:
+        assert store.check() == []
+        with store.snapshot() as snapshot:
+            assert_answers(snapshot, 2)
+    assert all(path.exists() for path in foreign)
+    assert not any(path.exists() for path in orphans)
+
+
+def test_a_store_that_is_compacted_meanwhile_is_sound_and_has_a_size(tmp_path, monkeypatch):
+    folder = make(tmp_path / "store", 3)
+    with Store.open(folder, write=True) as writer, Store.open(folder) as reader:
+        writer.flush()
+        with reader.snapshot() as before:
+            writer.add([new_track(3)])
+            writer.compact()
+            assert len(list((folder / "segments").iterdir())) == 1
+            assert check(before) == []
+        assert reader.n_bytes() > writer.stats().indexes["one"].n_bytes
+        gone = folder / "segments" / "00000001.segment"
+        listed = [*(folder / "segments").iterdir(), gone]
+        monkeypatch.setattr(Path, "iterdir", lambda path: iter(listed))
+        assert not gone.exists()
+        assert writer.n_bytes() == sum(
+            path.stat().st_size for path in (*folder.glob("*.mdb"), listed[0])
+        )
+
+
 def test_a_truncated_store_is_refused(tmp_path):
     folder = make(tmp_path / "store", 20)
     (data,) = folder.glob("*.mdb")
@@ -312,6 +350,74 @@ def test_a_damaged_fingerprint_is_noticed_when_it_is_read(tmp_path):
             snapshot.index("one").evidence(1)
         faults = store.check()
         assert any("one: track 1: its fingerprint fails its checksum" in line for line in faults)
+
+
+def damage_postings(store, segment_id):
+    """Flip a bit of the position of a segment's last posting."""
+    with store.snapshot() as snapshot:
+        segment = snapshot.segments[segment_id]
+        first_fingerprint = int(segment.edges[0])
+        padding = -4 * len(segment.run.positions) % 64
+    path = store.folder / "segments" / f"{segment_id:08d}.segment"
+    flip(path, first_fingerprint - padding - 4)
+    return path
+
+
+def test_compact_refuses_a_damaged_segment_and_keeps_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_writer, "BATCH_TRACKS", 2)
+    folder = make(tmp_path / "store")
+    with Store.open(folder, write=True) as store:
+        for first in (0, 3):
+            store.add([new_track(first + i) for i in range(3)])
+        store.remove([5])
+        damaged = damage_postings(store, 1)
+        before = {path: path.read_bytes() for path in (folder / "segments").iterdir()}
+        faults = store.check()
+        assert any("segment 1: bytes 0 and following fail" in line for line in faults)
+        assert "one: segment 1 holds the tracks 1-3" in faults
+        with pytest.raises(StoreError, match=r"segment 1: .*fail.*cannot be merged") as caught:
+            store.compact()
+        assert "afp check" in caught.value.hint
+        assert store.check() == faults
+        assert {path: path.read_bytes() for path in before} == before
+        # What the hint says: without its tracks nothing is taken from the segment.
+        store.remove([1, 2, 3])
+        store.add([new_track(number) for number in range(3)])
+        store.compact()
+        assert not damaged.exists()
+        assert store.check() == []
+        with store.snapshot() as snapshot:
+            for number in (0, 1, 2, 3, 5):
+                assert_answers(snapshot, number)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_damaged_segment_is_left_out_of_merges_and_blocks_nothing(tmp_path, monkeypatch, lost):
+    monkeypatch.setattr(index_writer, "BATCH_TRACKS", 2)
+    monkeypatch.setattr(manifest, "FAN_OUT", 3)
+    folder = make(tmp_path / "store")
+    with Store.open(folder, write=True) as store:
+        for number in (0, 2):
+            store.add([new_track(number), new_track(number + 1)])
+        damaged = damage_postings(store, 2)
+        content = damaged.read_bytes()
+        if lost:
+            damaged.unlink()
+        for number in (4, 6, 8):
+            store.add([new_track(number), new_track(number + 1)])
+        store.add([new_track(10)])
+        store.flush()
+        if lost:
+            damaged.write_bytes(content)
+        assert damaged.read_bytes() == content
+        stats = store.stats().indexes["one"]
+        assert (stats.segments, stats.tails, stats.tracks) == (3, 0, 11)
+        faults = store.check()
+        assert faults
+        assert all("segment 2" in line for line in faults)
+        with store.snapshot() as snapshot:
+            for number in (0, 1, *range(4, 11)):
+                assert_answers(snapshot, number)
 
 
 def test_a_removed_track_has_no_evidence(tmp_path):

@@ -195,6 +195,16 @@ def test_segments_merge_by_tier(sizes, due):
     assert segments(*sizes).due_merge() == due
 
 
+def test_segments_merge_around_damaged_ones():
+    many = segments(*[100] * (2 * FAN_OUT))
+    assert many.due_merge({3}) == (4, 2 * FAN_OUT)
+    assert many.due_merge({0, 2 * FAN_OUT - 1}) == (1, 2 * FAN_OUT - 1)
+    assert many.due_merge({3, FAN_OUT + 3}) is None
+    assert many.due_merge_at_rest({1}) == (2, 2 * FAN_OUT)
+    assert many.due_merge_at_rest({2}) == (0, 2)
+    assert segments(100, 100, 100).due_merge_at_rest({1}) is None
+
+
 def test_segments_that_fill_an_axis_are_left_alone():
     full = Manifest([segment_record(i, 100, (1 << 31) + 9) for i in range(20)])
     assert full.due_merge() is full.due_merge_at_rest() is None

@@ -1,7 +1,6 @@
 """Verification of a whole store: every checksum, every cross-reference."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,22 +10,21 @@ from afp.store import packing, records
 from afp.store.catalogue import TABLES
 from afp.store.manifest import read_manifest
 from afp.store.records import KnownPath, TrackRecord
-from afp.store.segment import Segment, SegmentRecord
 from afp.store.snapshot import Snapshot
 from afp.store.tails import Tail, axis_of
 
 _T = TypeVar("_T")
 
 
-def check(snapshot: Snapshot, folder: Path) -> list[str]:
+def check(snapshot: Snapshot) -> list[str]:
     """Return what is wrong with a store, a line each; nothing for a sound one."""
-    return list(dict.fromkeys(_Check(snapshot, folder).run()))
+    return list(dict.fromkeys(_Check(snapshot).run()))
 
 
 class _Check:
-    def __init__(self, snapshot: Snapshot, folder: Path) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         self._catalogue = snapshot.catalogue
-        self._folder = folder
+        self._segments = snapshot.segments
 
     def run(self) -> Iterator[str]:
         problems: list[str] = []
@@ -73,7 +71,16 @@ class _Check:
             return
         seen: list[int] = []
         for record in manifest.segments:
-            yield from (f"{name}: {damage}" for damage in self._segment(record, seen))
+            segment = self._segments[record.id]  # open, so that no merge takes it away meanwhile
+            ids = segment.axis.track_ids.tolist()
+            seen += ids
+            faults = list(segment.damage())
+            yield from (f"{name}: {fault}" for fault in faults)
+            if faults:
+                yield f"{name}: segment {record.id} holds the tracks {_spans(alive & set(ids))}"
+            for i, track_id in enumerate(ids):
+                faults = list(_fingerprint(track_id, segment.fingerprint(i)))
+                yield from (f"{name}: {fault}" for fault in faults)
         tails = []
         for number, tail in self._tails(backend_id):
             if isinstance(tail, str):
@@ -96,19 +103,6 @@ class _Check:
         ):
             if ids:
                 yield f"{name}: {what}: {_some(ids)}"
-
-    def _segment(self, record: SegmentRecord, seen: list[int]) -> Iterator[str]:
-        """Verify a segment; its tracks go to `seen`."""
-        try:
-            segment = Segment.open(self._folder, record)
-        except (StoreError, OSError) as error:
-            yield str(error)
-            return
-        yield from segment.damage()
-        ids = segment.axis.track_ids.tolist()
-        for i, track_id in enumerate(ids):
-            yield from _fingerprint(track_id, segment.fingerprint(i))
-        seen += ids
 
     def _tails(self, backend_id: int) -> Iterator[tuple[int, "Tail | str"]]:
         for key, value in self._catalogue.values("tails", records.backend_key(backend_id)):
@@ -147,6 +141,17 @@ def _cross_check(
     for key, track_id in contents.items():
         if track_id not in tracks:
             yield f"content: {key.hex()} points to track {track_id}, which is not stored"
+
+
+def _spans(ids: set[int]) -> str:
+    """Name all ids, those that follow each other as one span."""
+    spans: list[list[int]] = []
+    for number in sorted(ids):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans) or "none"
 
 
 def _some(ids: set[int]) -> str:

@@ -47,7 +47,7 @@ def generations(folder: Path) -> list[int]:
     return sorted(
         int(path.stem.removeprefix("data-"))
         for path in folder.glob("data-*.mdb")
-        if path.stem.removeprefix("data-").isdigit()
+        if path.stem.removeprefix("data-").isdecimal()
     )
 
 
@@ -191,7 +191,10 @@ class Environment:
 
     def n_bytes(self) -> int:
         """Return the size of the file."""
-        return self.path.stat().st_size
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:  # replaced, and still open here
+            return self._n_page_bytes()
 
     def free_bytes(self) -> int:
         """Return the size of all pages that hold nothing."""
@@ -199,9 +202,13 @@ class Environment:
         used = 2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return int(self._lmdb.info()["last_pgno"] + 1 - used) * int(stat["psize"])
 
+    def _n_page_bytes(self) -> int:
+        """Return the size of all pages up to the last."""
+        return int(self._lmdb.info()["last_pgno"] + 1) * int(self._lmdb.stat()["psize"])
+
     def _require_whole(self) -> None:
         """Refuse a file that ends before its last page: reading there would kill the process."""
-        expected = (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
+        expected = self._n_page_bytes()
         if 0 < self.n_bytes() < expected:
             raise StoreError(
                 f"{self.path} is cut short: {self.n_bytes()} bytes instead of {expected}",

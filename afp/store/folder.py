@@ -16,6 +16,7 @@ from afp.store.environment import (
 )
 from afp.store.lock import LOCK_NAME
 from afp.store.manifest import read_manifest
+from afp.store.segment import segment_path
 from afp.store.segment_writer import sync_folder
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ ATTEMPTS = 100  # to overtake a writer that replaces files while they are being 
 _HEADER = b"store"
 
 
-def _named_segments(catalogue: Catalogue) -> set[int]:
+def _named_segments(folder: Path, catalogue: Catalogue) -> set[Path]:
     return {
-        segment.id
+        segment_path(folder, segment.id)
         for backend in catalogue.backends().values()
         for segment in read_manifest(catalogue, backend.id).segments
     }
@@ -66,16 +67,19 @@ def create(path: Path) -> None:
 
 
 def sweep(path: Path, catalogue: Catalogue) -> None:
-    """Delete what a killed writer left: older generations, drafts, segments of no manifest."""
-    named = _named_segments(catalogue)
+    """Delete what a killed writer left: older generations, drafts, segments of no manifest.
+
+    Files with names of another kind stay, such as those that some systems put beside each file.
+    """
+    named = _named_segments(path / SEGMENTS, catalogue)
     with translated(path):
         newest = data_path(path, generations(path)[-1])
         for file in path.glob("data-*"):
             if file not in (newest, lock_path(newest)):
                 file.unlink()
         for file in (path / SEGMENTS).iterdir():
-            orphan = file.suffix == ".segment" and int(file.stem) not in named
-            if orphan or file.suffix == ".draft":
+            ours = file.suffix in (".segment", ".draft") and file.stem.isdecimal()
+            if ours and file not in named:
                 file.unlink()
 
 

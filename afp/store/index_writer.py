@@ -21,7 +21,7 @@ from afp.store.manifest import (
     write_tail_state,
 )
 from afp.store.postings import U64, mix, pair, sort
-from afp.store.segment import Segment, SegmentRecord
+from afp.store.segment import DamagedSegmentError, Segment, SegmentRecord
 from afp.store.segment_writer import SortedKeys, Source, write_segment
 from afp.store.snapshot import dead_tracks, read_tails
 from afp.store.tails import Tail, source_of
@@ -155,10 +155,16 @@ class IndexWriter:
         return []
 
     def merge(self, span: tuple[int, int]) -> list[SegmentRecord]:
-        """Merge the segments ``start <= i < stop`` into one; return those that it replaces."""
+        """Merge the segments ``start <= i < stop`` into one; return those that it replaces.
+
+        Raises
+        ------
+        DamagedSegmentError
+            When one of them is damaged; nothing has changed then.
+        """
         start, stop = span
         old = self.manifest.segments[start:stop]
-        sources = [Segment.open(self._folder, record) for record in old]
+        sources = [self._sound(record) for record in old]
         record = self._write(sources)
         self.manifest.segments[start:stop] = [record] if record else []
         write_segments(self._catalogue, self.backend_id, self.manifest)
@@ -166,7 +172,13 @@ class IndexWriter:
         return old
 
     def merge_all(self) -> list[SegmentRecord]:
-        """Merge everything into as few segments as hold it, without removed tracks."""
+        """Merge everything into as few segments as hold it, without removed tracks.
+
+        Raises
+        ------
+        DamagedSegmentError
+            When a segment is damaged; abort the transaction then.
+        """
         self.flush_tails()
         replaced: list[SegmentRecord] = []
         start = 0
@@ -178,6 +190,21 @@ class IndexWriter:
                 replaced += self.merge((start, start + count))
             start += len(self.manifest.segments) - (before - count)
         return replaced
+
+    def _sound(self, record: SegmentRecord) -> Segment:
+        """Open a segment whose checksums all fit, but for one of removed tracks alone.
+
+        A merge writes checksums of its own, which would hide the damage. It takes nothing of
+        removed tracks, so that removing all of its tracks gets rid of a damaged segment.
+        """
+        try:
+            segment = Segment.open(self._folder, record)
+        except (StoreError, FileNotFoundError) as error:
+            raise DamagedSegmentError(record.id, str(error)) from error
+        if segment.axis.alive(dead_tracks(self._catalogue, self.backend_id)).any():
+            for fault in segment.damage():
+                raise DamagedSegmentError(record.id, fault)
+        return segment
 
     def _without_removed(self, batch: Batch) -> Batch:
         keys = [records.backend_track_key(self.backend_id, i) for i in batch.track_ids]

@@ -1,7 +1,8 @@
 """Manifests: which segments make up a backend's index, and when they merge."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from afp.index import GAP_FRAMES
 from afp.store import records
@@ -60,39 +61,44 @@ class Manifest:
             or self.tail_stop > MAX_POSITION // 2
         )
 
-    def due_merge(self) -> tuple[int, int] | None:
+    def due_merge(self, damaged: Collection[int] = ()) -> tuple[int, int] | None:
         """Return the stretch ``start <= i < stop`` of segments to merge next, or None.
+
+        Without the segments whose ids are among the damaged ones.
 
         Size-tiered: `FAN_OUT` adjacent segments of a tier become one of the next (after Lucene's
         LogMergePolicy); smaller ones between them go along.
         """
-        tiers = [_tier(segment.n_postings) for segment in self.segments]
-        start = 0
-        while start < len(tiers):
-            top = max(tiers[start:])
-            stop = max(i for i, tier in enumerate(tiers) if tier == top) + 1
-            if stop - start >= FAN_OUT:
-                end = start + fitting(self.segments[start:stop])
-                if end - start >= 2:
-                    return start, end
-                start += 1
-            else:
-                start = stop
+        for start, stop in self._stretches(damaged):
+            due = _due_tier(self.segments[start:stop])
+            if due is not None:
+                return start + due[0], start + due[1]
         return None
 
-    def due_merge_at_rest(self) -> tuple[int, int] | None:
+    def due_merge_at_rest(self, damaged: Collection[int] = ()) -> tuple[int, int] | None:
         """Return the stretch of segments to merge at the end of a run, or None.
 
         An index that merges fast becomes one segment; a larger one does when a tenth of its
         postings or more lies outside its largest segment, so that adding track after track
         rewrites about ten postings for one added; the largest are left to `due_merge`.
         """
-        sizes = [segment.n_postings for segment in self.segments]
-        total, outside = sum(sizes), sum(sizes) - max(sizes, default=0)
-        if total >= EAGER_POSTINGS or (total >= CHEAP_POSTINGS and EAGER_SHARE * outside < total):
-            return None
-        stop = fitting(self.segments)
-        return (0, stop) if stop >= 2 else None
+        for start, stop in self._stretches(damaged):
+            segments = self.segments[start:stop]
+            sizes = [segment.n_postings for segment in segments]
+            total, outside = sum(sizes), sum(sizes) - max(sizes)
+            few = total >= CHEAP_POSTINGS and EAGER_SHARE * outside < total
+            n = 0 if few or total >= EAGER_POSTINGS else fitting(segments)
+            if n >= 2:
+                return start, start + n
+        return None
+
+    def _stretches(self, damaged: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Yield the stretches of segments, as long as they are, between the damaged ones."""
+        numbered = enumerate(self.segments)
+        for is_damaged, group in groupby(numbered, lambda item: item[1].id in damaged):
+            if not is_damaged:
+                places = [i for i, _ in group]
+                yield places[0], places[-1] + 1
 
 
 def fitting(segments: Sequence[SegmentRecord]) -> int:
@@ -104,6 +110,23 @@ def fitting(segments: Sequence[SegmentRecord]) -> int:
         if position + GAP_FRAMES > MAX_POSITION or postings >= 1 << 32:
             return i
     return len(segments)
+
+
+def _due_tier(segments: Sequence[SegmentRecord]) -> tuple[int, int] | None:
+    """Return which stretch of adjacent segments is due as a tier is full, or None."""
+    tiers = [_tier(segment.n_postings) for segment in segments]
+    start = 0
+    while start < len(tiers):
+        top = max(tiers[start:])
+        stop = max(i for i, tier in enumerate(tiers) if tier == top) + 1
+        if stop - start >= FAN_OUT:
+            end = start + fitting(segments[start:stop])
+            if end - start >= 2:
+                return start, end
+            start += 1
+        else:
+            start = stop
+    return None
 
 
 def _tier(n_postings: int) -> int:

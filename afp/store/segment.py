@@ -38,6 +38,26 @@ BLOCK = 1 << 18
 HEADER = struct.Struct("<8sIIQQQ")
 
 
+class DamagedSegmentError(StoreError):
+    """A segment that must not be merged, as its damage would pass for sound from then on.
+
+    Parameters
+    ----------
+    segment_id : int
+        The segment.
+    fault : str
+        What is wrong with it.
+    """
+
+    def __init__(self, segment_id: int, fault: str) -> None:
+        super().__init__(
+            f"{fault}, so that it cannot be merged",
+            hint="restore the store from a backup, or remove the tracks that `afp check` names, "
+            "compact, and index their files again",
+        )
+        self.segment_id = segment_id
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
     """A segment as its backend's manifest names it.

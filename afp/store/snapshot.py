@@ -43,7 +43,7 @@ class Views:
     def __init__(self, folder: Any) -> None:
         self._folder = folder
         self._txn_id = -1
-        self._segments: dict[int, Segment] = {}
+        self.segments: dict[int, Segment] = {}
         self._tails: dict[tuple[int, int], Any] = {}
         self.backends: dict[str, BackendRecord] = {}
         self.sections: dict[int, list[Section]] = {}
@@ -68,7 +68,7 @@ class Views:
             dead = dead_tracks(catalogue, backend.id)
             sections[backend.id] = []
             for record in manifest.segments:
-                known = self._segments.get(record.id)
+                known = self.segments.get(record.id)
                 segment = known or Segment.open(self._folder, record)
                 segments[record.id] = segment
                 sections[backend.id].append(
@@ -86,7 +86,7 @@ class Views:
                     )
                 )
         self.backends, self.sections = backends, sections
-        self._segments, self._tails, self._txn_id = segments, tails, txn_id
+        self.segments, self._tails, self._txn_id = segments, tails, txn_id
 
     def _read_tails(
         self,
@@ -116,6 +116,8 @@ class Snapshot:
         On this snapshot's transaction.
     backends : dict of str to BackendRecord
         The backends that the store holds.
+    segments : dict of int to Segment
+        The open segments of all indexes, by id.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Snapshot:
         self.catalogue = Catalogue(txn)
         self.backends = views.backends
         self.sections = views.sections
+        self.segments = views.segments
         self._names = {backend.id: name for name, backend in self.backends.items()}
 
     def __enter__(self) -> "Snapshot":

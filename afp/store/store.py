@@ -19,7 +19,7 @@ from afp.store.lock import WriterLock
 from afp.store.manifest import Manifest
 from afp.store.new_track import NewTrack, enter
 from afp.store.records import BackendRecord, Failure
-from afp.store.segment import SegmentRecord, segment_path
+from afp.store.segment import DamagedSegmentError, SegmentRecord, segment_path
 from afp.store.segment_writer import sync_folder
 from afp.store.snapshot import Snapshot, Views
 
@@ -54,6 +54,7 @@ class Store:
         self._environment = environment
         self._lock = lock
         self._views = Views(folder / SEGMENTS)
+        self._damaged: set[int] = set()  # segments that merges leave out
         self._closed = False
 
     @classmethod
@@ -148,7 +149,7 @@ class Store:
         from afp.store.check import check
 
         with self.snapshot() as snapshot:
-            return check(snapshot, self.folder / SEGMENTS)
+            return check(snapshot)
 
     def stats(self) -> "StoreStats":
         """Return sizes and counts."""
@@ -160,8 +161,11 @@ class Store:
     def n_bytes(self) -> int:
         """Return the size of all files of the store, in bytes."""
         with translated(self.folder):
-            segments = sum(file.stat().st_size for file in (self.folder / SEGMENTS).iterdir())
-            return self._environment.n_bytes() + segments
+            total = self._environment.n_bytes()
+            for file in self._segments.iterdir():
+                with suppress(FileNotFoundError):  # a merge may delete it meanwhile
+                    total += file.stat().st_size
+            return total
 
     # Writing
 
@@ -294,8 +298,8 @@ class Store:
         """
         for backend in self._read(Catalogue.backends).values():
             manifest = self._change_index(backend.id, IndexWriter.flush_tails)
-            while (due := manifest.due_merge_at_rest()) is not None:
-                manifest = self._change_index(backend.id, partial(IndexWriter.merge, span=due))
+            while (due := manifest.due_merge_at_rest(self._damaged)) is not None:
+                manifest = self._merge(backend.id, manifest, due)
             self._maintain(backend.id, manifest)
         free_bytes = self._environment.free_bytes()
         if free_bytes > max(FREE_BYTES, self._environment.n_bytes() // FREE_SHARE):
@@ -306,6 +310,11 @@ class Store:
 
         Readers that have the store open go on with what they see, and find the compacted one with
         their next snapshot.
+
+        Raises
+        ------
+        StoreError
+            When a segment to be merged is damaged: its index stays as it is.
         """
         before = self.n_bytes()
         for backend in self._read(Catalogue.backends).values():
@@ -380,10 +389,21 @@ class Store:
         while True:
             if manifest.tails_due:
                 manifest = self._change_index(backend_id, IndexWriter.flush_tails)
-            elif (due := manifest.due_merge()) is not None:
-                manifest = self._change_index(backend_id, partial(IndexWriter.merge, span=due))
+            elif (due := manifest.due_merge(self._damaged)) is not None:
+                manifest = self._merge(backend_id, manifest, due)
             else:
                 return
+
+    def _merge(self, backend_id: int, manifest: Manifest, span: tuple[int, int]) -> Manifest:
+        """Merge a stretch of segments, or remember which one is damaged and leave it out.
+
+        So that it blocks neither adding nor the merging of others; `check` and `compact` tell.
+        """
+        try:
+            return self._change_index(backend_id, partial(IndexWriter.merge, span=span))
+        except DamagedSegmentError as error:
+            self._damaged.add(error.segment_id)
+            return manifest
 
 
 def _path_keys(paths: Iterable[str]) -> list[bytes]:
