@@ -16,6 +16,7 @@ import pytest
 
 from afp.errors import StoreError, UsageError
 from afp.fingerprint import Fingerprint
+from afp.index import GAP_FRAMES
 from afp.store import (
     FORMAT,
     Failure,
@@ -26,6 +27,7 @@ from afp.store import (
     index_writer,
     manifest,
     packing,
+    records,
 )
 from afp.store import store as store_module
 from afp.store.catalogue import TABLES
@@ -77,6 +79,12 @@ def assert_answers(snapshot, number):
         total += len(own)
         found += int(np.count_nonzero((hits.positions - hits.axis.bases[at] == hits.rows) & own))
     assert found == total == len(fingerprint)
+
+
+def find(index, item):
+    """Gather all postings that share a hash with a track."""
+    hashes = item.fingerprints["one"].hashes
+    return index.lookup(hashes).gather(np.ones(len(hashes), np.bool_))
 
 
 def fill(folder):
@@ -215,6 +223,45 @@ def test_other_parameters_are_refused_with_both_values(tmp_path):
         with pytest.raises(StoreError, match=r"hop_seconds 0\.01, not 0\.02"):
             store.register("one", **{**same, "hop_seconds": 0.02})
         assert store.backends()["one"].parameters == {"density": 3}
+
+
+def test_a_backend_record_with_a_null_behind_is_read(tmp_path):
+    folder = make(tmp_path / "store", 1)
+    with Store.open(folder, write=True) as store:
+        known = store.backends()["one"]
+        longer = json.dumps([1, "one", 1, {"density": 3}, 0.01, None]).encode()
+        key = records.backend_key(1)
+        store._change(lambda catalogue: catalogue.put("backends", key, longer))
+        assert store.backends() == {"one": known}
+        assert json.loads(known.pack()) == [1, "one", 1, {"density": 3}, 0.01]
+
+
+def test_tracks_that_overflow_a_time_axis(tmp_path):
+    def longest(number):
+        frames = np.array([0, (1 << 31) - GAP_FRAMES * 2 - 1], np.uint32)
+        hashes = frames + np.uint32(number)
+        return new_track(number, fingerprints={"one": Fingerprint(0, frames, hashes)})
+
+    with Store.open(make(tmp_path / "store"), write=True) as store:
+        store.add([longest(0)])  # a tail that is not due, but almost
+        store.add([new_track(9)])
+        store.add([longest(1)])
+        assert store.check() == []
+        with pytest.raises(StoreError, match=r"3 tracks of .* too long for one time axis"):
+            store.add([longest(number) for number in (2, 3, 4)])
+        store.add([longest(2), longest(3)])
+        store.flush()
+        assert store.check() == []
+        with store.snapshot() as snapshot:
+            assert {track.content_id[-1] for track in snapshot.tracks()} == set("01239")
+            assert_answers(snapshot, 9)
+            index = snapshot.index("one")
+            for number in range(4):
+                track = snapshot.track_by_path(f"/music/{number}")
+                (hits,) = [h for h in find(index, longest(number)) if track.id in h.axis.track_ids]
+                base = hits.axis.bases[hits.axis.track_ids.tolist().index(track.id)]
+                frames = longest(number).fingerprints["one"].frames
+                assert set((frames + base).tolist()) <= set(hits.positions.tolist())
 
 
 def test_what_is_no_store_is_refused(tmp_path):

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from afp.errors import StoreError
 from afp.fingerprint import U32
 from afp.index import GAP_FRAMES, TimeAxis
 
-MAX_POSITION = 1 << 32
+LAST_STOP = (1 << 32) - GAP_FRAMES  # so that what lies behind a track has a position, too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +50,21 @@ class Axis:
         counts: Sequence[int],
         sizes: Sequence[int],
     ) -> "Axis":
-        """Lay tracks end to end, from `GAP_FRAMES` on."""
+        """Lay tracks end to end, from `GAP_FRAMES` on.
+
+        Raises
+        ------
+        StoreError
+            When they are too long for one axis together.
+        """
         lengths = np.asarray(n_frames, np.int64)
+        stop = axis_stop(len(lengths), int(lengths.sum()))
+        if stop > LAST_STOP:
+            raise StoreError(
+                f"{len(lengths)} tracks of {stop} frames together are too long for one time axis, "
+                f"which ends at {LAST_STOP}",
+                hint="add fewer at a time, or cut the files in pieces",
+            )
         ends = np.cumsum(lengths + GAP_FRAMES) if len(lengths) else np.zeros(0, np.int64)
         return cls(
             np.asarray(track_ids, np.int64),

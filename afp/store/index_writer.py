@@ -10,7 +10,7 @@ import numpy as np
 from afp.errors import StoreError
 from afp.fingerprint import Fingerprint
 from afp.store import packing, records
-from afp.store.axis import Axis
+from afp.store.axis import LAST_STOP, Axis, axis_stop
 from afp.store.catalogue import Catalogue
 from afp.store.manifest import (
     NEXT_SEGMENT,
@@ -73,6 +73,12 @@ class Batch:
         """Postings of all fingerprints."""
         return sum(len(fingerprint) for fingerprint in self.fingerprints)
 
+    @property
+    def stop(self) -> int:
+        """Length of an axis of their own."""
+        n_frames = sum(length(fingerprint) for fingerprint in self.fingerprints)
+        return axis_stop(len(self.fingerprints), n_frames)
+
     def tails(self, base: int) -> list[Tail]:
         """Return the fingerprints as tails, the first behind `base`."""
         axis, packed = self._lay()
@@ -128,7 +134,11 @@ class IndexWriter:
         batch = self._without_removed(batch)
         if not batch.track_ids:
             return
-        if len(batch.track_ids) >= BATCH_TRACKS or batch.n_postings >= BATCH_POSTINGS:
+        if (
+            len(batch.track_ids) >= BATCH_TRACKS
+            or batch.n_postings >= BATCH_POSTINGS
+            or self.manifest.tail_stop + batch.stop > LAST_STOP
+        ):
             self._append(self._write([batch.source()]))
             return
         for tail in batch.tails(self.manifest.tail_stop):

@@ -4,9 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from afp.index import GAP_FRAMES
 from afp.store import records
-from afp.store.axis import MAX_POSITION, axis_stop
+from afp.store.axis import LAST_STOP, axis_stop
 from afp.store.catalogue import Catalogue
 from afp.store.segment import SegmentRecord
 
@@ -58,7 +57,7 @@ class Manifest:
         return (
             self.n_tails >= TAIL_TRACKS
             or self.n_tail_postings >= TAIL_POSTINGS
-            or self.tail_stop > MAX_POSITION // 2
+            or self.tail_stop > LAST_STOP // 2
         )
 
     def due_merge(self, damaged: Collection[int] = ()) -> tuple[int, int] | None:
@@ -107,7 +106,7 @@ def fitting(segments: Sequence[SegmentRecord]) -> int:
     for i, segment in enumerate(segments):
         position += axis_stop(segment.n_tracks, segment.n_frames)
         postings += segment.n_postings
-        if position + GAP_FRAMES > MAX_POSITION or postings >= 1 << 32:
+        if position > LAST_STOP or postings >= 1 << 32:
             return i
     return len(segments)
 

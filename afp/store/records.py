@@ -218,8 +218,6 @@ class BackendRecord:
         JSON values; the index is bound to them.
     hop_seconds : float
         Length of a frame step.
-    dimension : int or None
-        Of its vectors; None for a backend of hashes.
     """
 
     id: int
@@ -227,7 +225,6 @@ class BackendRecord:
     version: int
     parameters: dict[str, Any]
     hop_seconds: float
-    dimension: int | None = None
 
     def pack(self) -> bytes:
         """Return the record as bytes."""
@@ -236,7 +233,7 @@ class BackendRecord:
     @classmethod
     def unpack(cls, payload: memoryview) -> "BackendRecord":
         """Return the record that `pack` wrote."""
-        return cls(*from_json(payload))
+        return cls(*from_json(payload)[: len(cls.__slots__)])  # some have a null behind
 
     def require_same(self, wanted: "BackendRecord") -> None:
         """Refuse a backend that the index is not bound to.
