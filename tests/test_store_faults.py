@@ -100,7 +100,7 @@ def fill(folder):
                 os.write(1, b"".join(b"+%d\n" % (number + i) for i in range(n)))
                 number += n
             os.write(1, b"-%d\n" % (number - 2))
-            store.forget_path(f"/music/{number - 2}")
+            store.forget_paths([f"/music/{number - 2}"])
             if number % 4 == 0:
                 store.compact()
             elif number % 4 == 2:

@@ -142,11 +142,6 @@ class StoreLife(RuleBasedStateMachine):
         self.store.record_failures(failures)
         self.failures |= {failure.path: failure.reason for failure in failures}
 
-    @rule(paths=st.lists(st.sampled_from(PATHS), max_size=3))
-    def forget_failures(self, paths):
-        forgotten = [self.failures.pop(path, None) for path in set(paths)]
-        assert self.store.forget_failures(paths) == len(forgotten) - forgotten.count(None)
-
     @rule()
     def flush(self):
         self.store.flush()

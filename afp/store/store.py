@@ -243,10 +243,6 @@ class Store:
 
         return self._change(change)
 
-    def forget_path(self, path: str) -> bool:
-        """Forget a file; tell whether its track was removed, as this was its last path."""
-        return self.forget_paths([path]) == 1
-
     def forget_paths(self, paths: Iterable[str]) -> int:
         """Forget files, and that they failed, in one transaction.
 
@@ -255,7 +251,7 @@ class Store:
         int
             How many tracks were removed, as they lost their last path.
         """
-        keys = _path_keys(paths)
+        keys = list(dict.fromkeys(records.path_key(path) for path in paths))
 
         def change(catalogue: Catalogue) -> int:
             removed = 0
@@ -267,10 +263,6 @@ class Store:
 
         return self._change(change) if keys else 0
 
-    def record_failure(self, path: str, size: int, mtime_ns: int, reason: str) -> None:
-        """Remember that a file could not be indexed, and why."""
-        self.record_failures([Failure(path, size, mtime_ns, reason)])
-
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Remember files that could not be indexed, and why, in one transaction."""
         packed = {records.path_key(failure.path): failure.pack() for failure in failures}
@@ -281,15 +273,6 @@ class Store:
 
         if packed:
             self._change(change)
-
-    def forget_failures(self, paths: Iterable[str]) -> int:
-        """Forget that files could not be indexed, in one transaction; return how many had."""
-        keys = _path_keys(paths)
-
-        def change(catalogue: Catalogue) -> int:
-            return sum(catalogue.delete("failures", key) for key in keys)
-
-        return self._change(change) if keys else 0
 
     def flush(self) -> None:
         """Turn tails into segments and merge what is due: the end of an indexing run.
@@ -404,8 +387,3 @@ class Store:
         except DamagedSegmentError as error:
             self._damaged.add(error.segment_id)
             return manifest
-
-
-def _path_keys(paths: Iterable[str]) -> list[bytes]:
-    """Return the keys of paths, each once."""
-    return list(dict.fromkeys(records.path_key(path) for path in paths))
