@@ -2,10 +2,10 @@ import math
 import os
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numba.core.errors import NumbaError
 
 import afp
-from afp.compiled import Kernel, cache_directory, kernel
+from afp.compiled import Kernel, cache_directory, kernel, machine_code
 from afp.compiled import cache as kernel_cache
 
 REPOSITORY = Path(__file__).parents[1]
 SCALE = 3
+OFFSET = 0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,11 +68,15 @@ def fail(x):
     return x
 
 
+def shift(n):
+    return n + OFFSET
+
+
 norm_kernel = kernel("float64(float32[::1], float64)")(norm)
 SIGNATURES = {
     norm: "float64(float32[::1], float64)",
     rows: "void(float32[:, ::1], float64[::1])",
-    count: "int64(boolean[::1], uint32[::1], int16[:, :, ::1], uint32, float32)",
+    count: "int64(boolean[::1], uint32[::1], int16[:, :, ::1], int64, float64)",
     narrow: "void(uint8[::1], int16[::1], int64[::1])",
     fail: "float64(float64)",
 }
@@ -88,7 +94,7 @@ def compiled(request):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 made.prepare()
-            assert (made._run == made._dispatch) == (request.param == "numba")
+            assert Kernel._object_files == (request.param == "object")
             return made
 
         yield compile_once
@@ -160,9 +166,9 @@ def test_unfit_argument_is_named(compiled, arguments, message):
 
 @pytest.mark.parametrize(
     ("wanted", "factor", "name"),
-    [(-1, 1, "wanted"), (2**32, 1, "wanted"), (1.5, 1, "wanted"), (1, 1e39, "factor")],
+    [(2**63, 1, "wanted"), (1.5, 1, "wanted"), (1, 1j, "factor"), (1, 10**400, "factor")],
 )
-def test_scalar_out_of_range(compiled, wanted, factor, name):
+def test_unfit_scalar_is_named(compiled, wanted, factor, name):
     arguments = np.zeros(1, bool), np.zeros(1, np.uint32), np.zeros((1, 1, 1), np.int16)
     with pytest.raises(TypeError, match=f"count: {name} must be"):
         compiled(count)(*arguments, wanted, factor)
@@ -206,6 +212,7 @@ def test_every_kernel_of_the_package_is_an_object_file(monkeypatch):
         "int64(float32[:], float64)",
         "int64(complex64[::1], float64)",
         "float32(float32[::1], float64)",
+        "int64(float32[::1], float32)",
         "int64(float32[::1])",
         "int64(float32[::1] float64)",
         "int64()",
@@ -226,6 +233,23 @@ def test_unresolved_symbol_falls_back_with_a_warning(monkeypatch):
     gamma = kernel("float64(float64)")(lambda x: math.gamma(x) + 1)
     with pytest.warns(RuntimeWarning, match="not available outside numba"):
         assert gamma(5.0) == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize("changed", ["environment", "build", "link"])
+def test_change_of_interfaces_falls_back_with_a_warning(monkeypatch, tmp_path, changed):
+    monkeypatch.setattr(Kernel, "_object_files", True)
+    monkeypatch.setenv("AFP_CACHE", str(tmp_path))
+    monkeypatch.delattr(machine_code, changed)
+    with pytest.warns(RuntimeWarning, match="kernels start slowly.*has no attribute"):
+        assert kernel(SIGNATURES[fail])(fail)(2.0) == 2.0
+
+
+def test_mistake_in_a_kernel_is_not_taken_for_a_change(monkeypatch):
+    monkeypatch.setattr(Kernel, "_object_files", True)
+    mistaken = kernel("int64(int64)")(lambda n: n.nothing)
+    with pytest.raises(NumbaError, match="Unknown attribute 'nothing'"):
+        mistaken.prepare()
+    assert Kernel._object_files
 
 
 def test_threads_run_at_the_same_time(monkeypatch):
@@ -260,33 +284,45 @@ def test_works_after_fork(compiled):
     assert os.waitpid(child, 0)[1] == 0
 
 
-PROGRAM = """
-import sys
-import numpy as np
-from afp.compiled import kernel
-
+SOURCE = """
 CONSTANT = 5
 
 @kernel("int64(int64)")
 def callee(n):
     return n + CONSTANT
 
-@kernel("int64(int64[::1])")
-def caller(x):
-    return callee(x[0]) * 2
-
-print(caller(np.array([4])), "numba" in sys.modules)
+@kernel("int64(int64)")
+def caller(n):
+    return callee(n) * 2
+"""
+PROGRAM = f"""
+import sys
+from afp.compiled import kernel
+{SOURCE}
+print(caller(4), "numba" in sys.modules)
+"""
+COMPILATIONS = f"""
+import os
+from numba.core import event
+from afp.compiled import kernel
+{SOURCE}
+before = dict(os.environ)
+with event.install_recorder("numba:compile") as recorder:
+    print(caller(4))
+print(len(recorder.buffer), before == dict(os.environ))
 """
 
 
 @pytest.fixture
 def run(tmp_path):
-    def run_program(program=PROGRAM, **environment):
-        (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "compilations.py").write_text(COMPILATIONS)
+
+    def run_program(program="program.py", **environment):
         environment = {"AFP_CACHE": str(tmp_path / "cache"), **environment}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AFP_", "XDG_"))}
         done = subprocess.run(
-            [sys.executable, "program.py"],
+            [sys.executable, program],
             cwd=tmp_path,
             env={**inherited, "PYTHONPATH": str(REPOSITORY), **environment},
             capture_output=True,
@@ -298,41 +334,85 @@ def run(tmp_path):
     return run_program
 
 
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """Return what defines and calls the kernels as a fresh process would, counting builds."""
+    built = []
+    build = machine_code.build
+    monkeypatch.setattr(Kernel, "_object_files", True)
+    monkeypatch.setenv("AFP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine_code, "build", lambda *args: built.append(1) or build(*args))
+
+    def define_and_call(source=SOURCE):
+        built.clear()
+        names = {"kernel": kernel, "__name__": "fresh"}
+        exec(source, names)
+        return names["caller"](4), len(built)
+
+    return define_and_call
+
+
 def test_second_process_does_not_import_numba(run):
     assert run() == (["18", "True"], "")
     assert run() == (["18", "False"], "")
-    assert run(AFP_COMPILED="numba") == (["18", "True"], "")
 
 
-def test_change_of_callee_or_constant_compiles_again(run, tmp_path):
-    run()
-    for old, new, result in [("n + C", "n * C", "40"), ("T = 5", "T = 6", "20")]:
-        assert run(PROGRAM.replace(old, new)) == ([result, "True"], "")
-        assert run(PROGRAM.replace(old, new)) == ([result, "False"], "")
-    assert run() == (["18", "False"], "")
+def test_second_process_through_numba_compiles_nothing(run, tmp_path):
+    (result, events, unchanged), errors = run("compilations.py", AFP_COMPILED="numba")
+    assert (result, unchanged, errors) == ("18", "True", "")
+    assert int(events) > 0
+    assert run("compilations.py", AFP_COMPILED="numba") == (["18", "0", "True"], "")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["numba"]
+    assert not (tmp_path / "__pycache__").exists()
+
+
+def test_numba_runs_what_has_no_source_file(fresh, monkeypatch):
+    monkeypatch.setattr(Kernel, "_object_files", False)
+    assert fresh() == (18, 0)
+
+
+def test_change_of_callee_or_constant_compiles_again(fresh, tmp_path):
+    assert fresh() == (18, 1)
+    for old, new, result in [("n + C", "n * C", 40), ("T = 5", "T = 6", 20)]:
+        assert fresh(SOURCE.replace(old, new)) == (result, 1)
+        assert fresh(SOURCE.replace(old, new)) == (result, 0)
+    assert fresh() == (18, 0)
     for constant in range(10, 13):
-        run(PROGRAM.replace("= 5", f"= {constant}"))
+        assert fresh(SOURCE.replace("= 5", f"= {constant}")) == (2 * (4 + constant), 1)
     names = [path.name for path in (tmp_path / "cache").iterdir()]
     assert len(names) == kernel_cache.ENTRIES_KEPT
 
 
-def test_damaged_entry_is_rebuilt(run, tmp_path):
-    run()
+def test_numba_s_cache_follows_constants(monkeypatch, tmp_path):
+    monkeypatch.setattr(Kernel, "_object_files", False)
+    monkeypatch.setenv("AFP_CACHE", str(tmp_path))
+    for offset in range(kernel_cache.ENTRIES_KEPT + 2):
+        monkeypatch.setitem(globals(), "OFFSET", offset)
+        assert kernel("int64(int64)")(shift)(1) == 1 + offset
+    assert len(list((tmp_path / "numba").iterdir())) == kernel_cache.ENTRIES_KEPT
+
+
+def test_damaged_entry_is_rebuilt(fresh, tmp_path):
+    fresh()
     (entry,) = (tmp_path / "cache").iterdir()
     intact = entry.read_bytes()
     for damaged in (b"", intact[:-100], intact[:200] + b"\xff" + intact[201:]):
         entry.write_bytes(damaged)
-        assert run() == (["18", "True"], "")
+        assert fresh() == (18, 1)
         assert len(entry.read_bytes()) == len(intact)
-    assert run() == (["18", "False"], "")
+    assert fresh() == (18, 0)
 
 
-def test_without_writable_directory_it_warns_once(run, tmp_path):
+@pytest.mark.parametrize("object_files", [True, False])
+def test_without_writable_directory_it_warns_once(fresh, monkeypatch, tmp_path, object_files):
     (tmp_path / "file").touch()
-    twice = PROGRAM + "print(callee(1))"
-    output, errors = run(twice, AFP_CACHE=str(tmp_path / "file" / "below"))
-    assert output == ["18", "True", "6"]
-    assert errors.count("set AFP_CACHE") == 1
+    monkeypatch.setenv("AFP_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(Kernel, "_object_files", object_files)
+    kernel_cache._warn_without_directory.cache_clear()
+    with pytest.warns(RuntimeWarning, match="set AFP_CACHE") as warned:
+        assert fresh() == (18, int(object_files))
+        assert fresh() == (18, int(object_files))
+    assert len(warned) == 1
 
 
 def test_user_directory_stands_in_for_the_package(monkeypatch, tmp_path):
@@ -348,11 +428,7 @@ def test_user_directory_stands_in_for_the_package(monkeypatch, tmp_path):
 
 
 def test_processes_that_compile_at_once(run):
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(run())) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        results = [future.result() for future in [pool.submit(run), pool.submit(run)]]
     assert [output[0] for output, _ in results] == ["18", "18"]
     assert run() == (["18", "False"], "")

@@ -49,9 +49,29 @@ def write(name: str, key: str, content: bytes) -> None:
         unfinished = path.with_suffix(f".{os.getpid()}")
         unfinished.write_bytes(_checksum(content) + content)
         unfinished.replace(path)
-        entries = directory.glob(f"{_stem(name)}-*")
-        for old in sorted(entries, key=lambda entry: -entry.stat().st_mtime_ns)[ENTRIES_KEPT:]:
+        for old in _out_of_date(directory, name):
             old.unlink()
+
+
+def numba_folder(name: str, key: str) -> Path | None:
+    """Return where numba itself may cache a kernel, None where no directory allows it."""
+    import shutil
+
+    directory = cache_directory()
+    if directory is None:
+        _warn_without_directory()
+        return None
+    folder = directory / "numba" / f"{_stem(name)}-{key}"
+    with suppress(OSError):
+        folder.mkdir(parents=True)
+        for old in _out_of_date(folder.parent, name):
+            shutil.rmtree(old)
+    return folder
+
+
+def _out_of_date(directory: Path, name: str) -> list[Path]:
+    entries = directory.glob(f"{_stem(name)}-*")
+    return sorted(entries, key=lambda entry: -entry.stat().st_mtime_ns)[ENTRIES_KEPT:]
 
 
 def _directories() -> Iterator[Path]:
@@ -59,16 +79,13 @@ def _directories() -> Iterator[Path]:
         yield Path(os.environ["AFP_CACHE"])
         return
     yield Path(__file__).with_name("__pycache__")
-    if sys.platform == "win32":
-        user = os.environ.get("LOCALAPPDATA", "")
-    elif sys.platform == "darwin":
-        user = str(Path("~/Library/Caches").expanduser())
-    else:
-        user = os.environ.get("XDG_CACHE_HOME", "")
-        with suppress(RuntimeError):  # nobody's home
-            user = user or str(Path("~/.cache").expanduser())
-    if Path(user).is_absolute():
-        yield Path(user, "afp")
+    user = os.environ.get("XDG_CACHE_HOME", "")
+    if sys.platform == "darwin":
+        user = "~/Library/Caches"
+    elif not Path(user).is_absolute():  # to be ignored, says the XDG specification
+        user = "~/.cache"
+    with suppress(RuntimeError):  # nobody's home
+        yield Path(user, "afp").expanduser()
 
 
 def _stem(name: str) -> str:

@@ -9,7 +9,6 @@ NumPy's C ABI). It returns zero, or one where the kernel raised.
 import ctypes
 import platform
 import sys
-from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +36,8 @@ def environment() -> bytes:
     parts = [
         *(path.read_bytes() if path.exists() else b"" for path in versions),
         *(afp.__version__, llvmlite.__version__, sys.implementation.cache_tag, OBJECT_HEAD),
-        *(llvm.get_process_triple(), llvm.get_host_cpu_name(), _cpu_features()),
+        *(llvm.get_process_triple(), llvm.get_host_cpu_name()),
+        llvm.get_host_cpu_features().flatten(),
     ]
     return repr(parts).encode()
 
@@ -80,7 +80,7 @@ def build(dispatcher: Any, symbol: str) -> bytes:
 
     declared = [each.name for each in _globals(linked) if each.is_declaration]
     foreign = [name for name in declared if not name.startswith("llvm.")]
-    process = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+    process = ctypes.CDLL(None)
     missing = [n for n in foreign if n.startswith(("Py", "_Py")) or not hasattr(process, n)]
     if missing:
         raise RuntimeError(f"not available outside numba: {', '.join(missing)}")
@@ -191,22 +191,13 @@ def _engine() -> Any:
 
 def _target_machine() -> Any:
     """Return LLVM's description of this machine, with the options that numba uses too."""
-    with suppress(RuntimeError):  # needed by llvmlite before 0.45, refused by later ones
-        llvm.initialize()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=llvm.get_host_cpu_name(),
-        features=_cpu_features(),
+        features=llvm.get_host_cpu_features().flatten(),
         opt=3,
         reloc="static" if platform.machine().lower() in ("x86_64", "amd64") else "default",
         codemodel="jitdefault",
         jit=True,
     )
-
-
-def _cpu_features() -> str:
-    try:
-        return str(llvm.get_host_cpu_features().flatten())
-    except RuntimeError:  # LLVM does not tell them on every platform
-        return ""
