@@ -53,7 +53,7 @@ SPEED_STEPS = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
 WORTH_REFINING = 2.5  # score
 SURE = 1e-5  # p_false at which other speeds are not searched
 
-NULL = NullModel(score=3.4, decay=3.8, hours=10.6)
+NULL = NullModel(score=3.35, decay=3.9, hours=10.6)
 
 
 class Backend:
