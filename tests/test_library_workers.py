@@ -17,6 +17,8 @@ def make_work(offset=0):
         if job == "die":
             faulthandler.disable()  # pytest has enabled it
             os.kill(os.getpid(), signal.SIGSEGV)
+        if job == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if job == "exit":
             os._exit(7)
         if job == "pid":
@@ -70,10 +72,34 @@ def test_a_killed_worker_is_said_to_be_killed():
         ((_, result),) = pool.collect()
         assert result == 1
         os.kill(pid, signal.SIGKILL)
-        pool.submit(2)
-        assert pool.collect() == [(2, Crash(-signal.SIGKILL))]
+        assert run(pool, [2]) == [(2, 2)]  # it had not begun
+        assert run(pool, ["killed"]) == [("killed", Crash(-signal.SIGKILL))]
         assert "out of memory" in str(Crash(-signal.SIGKILL))
         assert run(pool, [3]) == [(3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "is_a_fault"),
+    [(-signal.SIGSEGV, True), (-signal.SIGABRT, True), (-signal.SIGKILL, False), (1, False)],
+)
+def test_who_is_killed_is_not_to_blame(exit_code, is_a_fault):
+    assert Crash(exit_code).is_a_fault is is_a_fault
+
+
+class Poison:
+    """Ends the process that receives it, before its work begins."""
+
+    def __reduce__(self):
+        return os._exit, (5,)
+
+
+def test_workers_that_keep_dying_idle_end_the_run(monkeypatch):
+    monkeypatch.setattr("afp.library.workers._MAX_IDLE_DEATHS", 1)
+    with (
+        Pool(make_work, n_workers=1) as pool,
+        pytest.raises(AfpError, match=r"keep dying: worker exited \(status 5\)"),
+    ):
+        run(pool, [Poison()])
 
 
 def test_a_worker_that_cannot_start_ends_the_run():

@@ -17,6 +17,11 @@ from afp.errors import AfpError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+
+_MAX_IDLE_DEATHS = 16
+"""Workers in a row that may die idle before the pool gives up."""
+
 QUEUE_DEPTH = 2
 """Jobs that a worker holds, so that it never waits for the parent between two."""
 
@@ -38,7 +43,14 @@ class Crash:
             return f"worker exited (status {self.exit_code})"
         if -self.exit_code == signal.SIGKILL:
             return "worker was killed (signal 9, perhaps out of memory)"
+        if -self.exit_code not in _FAULTS:
+            return f"worker was killed (signal {-self.exit_code})"
         return f"decoder crashed (signal {-self.exit_code})"
+
+    @property
+    def is_a_fault(self) -> bool:
+        """Whether the job itself is to blame, rather than who ended the process."""
+        return -self.exit_code in _FAULTS
 
 
 class Pool(Generic[Job, Result]):
@@ -68,6 +80,7 @@ class Pool(Generic[Job, Result]):
         self._make_work = make_work
         self._arguments = arguments
         self._workers: list[_Worker[Job]] = []
+        self._n_idle_deaths = 0
         method = "fork" if sys.platform == "linux" else "spawn"
         for _ in range(n_workers):
             self._workers.append(self._start(method))
@@ -75,16 +88,19 @@ class Pool(Generic[Job, Result]):
     def _start(self, method: str) -> "_Worker[Job]":
         context: Any = multiprocessing.get_context(method)
         here, there = context.Pipe()
+        n_begun = context.RawValue("L", 0)
         forked = method == "fork"
         # A forked worker inherits the parent's ends of all pipes; left open there, they would
         # keep its siblings waiting for a parent that is gone.
         inherited = [here, *(worker.connection for worker in self._workers)] if forked else []
         process = context.Process(
-            target=_serve, args=(there, inherited, self._make_work, self._arguments), daemon=True
+            target=_serve,
+            args=(there, inherited, n_begun, self._make_work, self._arguments),
+            daemon=True,
         )
         process.start()
         there.close()
-        return _Worker(process, here)
+        return _Worker(process, here, n_begun)
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +142,7 @@ class Pool(Generic[Job, Result]):
         Raises
         ------
         AfpError
-            When a worker dies before it could start to work.
+            When a worker dies before it could start to work, or too many die idle.
         """
         busy: dict[object, _Worker[Job]] = {
             worker.connection: worker for worker in self._workers if worker.jobs
@@ -146,6 +162,8 @@ class Pool(Generic[Job, Result]):
         if message is _READY:
             worker.ready = True
             return []
+        self._n_idle_deaths = 0
+        worker.n_finished += 1
         return [(worker.jobs.popleft(), message)]
 
     def _bury(self, worker: "_Worker[Job]") -> list[tuple[Job, Result | Crash]]:
@@ -158,11 +176,20 @@ class Pool(Generic[Job, Result]):
                 f"a worker process could not start (exit status {exit_code})",
                 hint="a program that calls afp.library.index needs `if __name__ == '__main__':`",
             )
-        culprit, *others = worker.jobs
+        finished: list[tuple[Job, Result | Crash]] = []
+        if worker.is_at_work:
+            finished.append((worker.jobs.popleft(), Crash(exit_code)))
+        else:
+            self._n_idle_deaths += 1
+            if self._n_idle_deaths > _MAX_IDLE_DEATHS:
+                raise AfpError(
+                    f"worker processes keep dying: {Crash(exit_code)}",
+                    hint="when memory runs out, fewer of them help: n_workers (-j)",
+                )
         self._workers.append(self._start("spawn"))
-        for job in others:
+        for job in worker.jobs:
             self.submit(job)
-        return [(culprit, Crash(exit_code))]
+        return finished
 
     def close(self) -> None:
         """Let idle workers go; those that are still at a job are stopped."""
@@ -179,11 +206,17 @@ _READY = None
 
 
 class _Worker(Generic[Job]):
-    def __init__(self, process: Any, connection: Connection) -> None:
+    def __init__(self, process: Any, connection: Connection, n_begun: Any) -> None:
         self.process = process
         self.connection = connection
         self.jobs: deque[Job] = deque()
         self.ready = False
+        self.n_finished = 0
+        self._n_begun = n_begun
+
+    @property
+    def is_at_work(self) -> bool:
+        return bool(self._n_begun.value > self.n_finished)
 
     def give(self, job: Job) -> None:
         self.jobs.append(job)
@@ -195,6 +228,7 @@ class _Worker(Generic[Job]):
 def _serve(
     connection: Connection,
     inherited: list[Connection],
+    n_begun: Any,
     make_work: Callable[..., Callable[[Any], Any]],
     arguments: tuple[Any, ...],
 ) -> None:
@@ -211,7 +245,9 @@ def _serve(
     connection.send(_READY)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            connection.send(work(connection.recv()))
+            job = connection.recv()
+            n_begun.value += 1
+            connection.send(work(job))
 
 
 def usable_cores() -> int:
