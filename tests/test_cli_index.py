@@ -272,7 +272,7 @@ def test_a_second_writer_is_told_who_is_first(cli, plugin, folder, tmp_path):
 
 def test_parameters_are_for_the_backend_to_judge(cli, folder):
     _, err = cli("index", "-b", "loudest", "-p", "no_such=1", folder, status=2)
-    assert err.startswith("afp: error: backend 'loudest': ")
+    assert err.startswith("afp: error: backend 'loudest' has no parameter 'no_such'")
     _, err = cli("index", "-b", "loudest", "-p", "nonsense", folder, status=2)
     assert "NAME=VALUE" in err
     _, err = cli("index", "-b", "loudest", "-b", "slow", "-p", "a=1", folder, status=2)

@@ -55,7 +55,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Worker processes.  [default: one a core]",
 )
-@click.option("--retry-failed", is_flag=True, help="Try files again that failed before.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Try files again that failed, or of which only a part was decoded, before.",
+)
 @options.wait
 @options.json
 def command(
@@ -141,7 +145,7 @@ def _as_json(outcome: "FileOutcome") -> terminal.JsonObject:
         "path": outcome.file.path,
         "status": outcome.status.value,
         "id": track and track.id,
-        "seconds": track and track.duration_seconds,
+        "seconds": track and round(track.duration_seconds, 4),
         "partial": track and track.partial,
         "error": outcome.error,
     }
@@ -170,7 +174,7 @@ def _tell(report: "IndexReport", store_path: Path) -> None:
         files = terminal.count(report.failed_before, "skipped file")
         terminal.note(f"{files} failed before (afp ls --failed); try again with --retry-failed")
     if report.interrupted:
-        terminal.note(
-            f"interrupted with {terminal.count(report.n_left, 'file')} to go; "
-            "the same command goes on from here"
-        )
+        when = "while looking for files"
+        if report.n_left is not None:
+            when = f"with {terminal.count(report.n_left, 'file')} to go"
+        terminal.note(f"interrupted {when}; the same command goes on from here")

@@ -20,7 +20,7 @@ from afp.cli.command import Command
 @options.wait
 @click.option("--force", is_flag=True, help="Also when it looks as if a disk were not mounted.")
 def command(*, store_path: Path, dry_run: bool, wait_seconds: float, force: bool) -> None:
-    """Remove tracks whose files are gone.
+    """Remove tracks whose files are gone, and forget files that failed and are gone.
 
     To bring renamed files up to date, run `afp index` first: it recognises them.
     """
@@ -31,7 +31,10 @@ def command(*, store_path: Path, dry_run: bool, wait_seconds: float, force: bool
     for path in vanished.paths:
         terminal.tsv_line((path,))
     verb = "would be removed" if dry_run else "removed"
+    n_failures = len(vanished.failures)
     terminal.note(
         f"{terminal.count(len(vanished.paths), 'path')} and "
         f"{terminal.count(len(vanished.tracks), 'track')} {verb}"
+        + f", {terminal.count(n_failures, 'failed file')} forgotten"
+        * bool(n_failures)
     )

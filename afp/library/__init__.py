@@ -3,7 +3,7 @@
 Examples
 --------
 >>> from afp.library import Searcher, index  # doctest: +SKIP
->>> index("music.afp", ["~/Music"])  # doctest: +SKIP
+>>> index("music.afp", ["/home/me/Music"])  # doctest: +SKIP
 >>> with Searcher.open("music.afp") as searcher:  # doctest: +SKIP
 ...     print(searcher.query("clip.wav").matches)
 """

@@ -1,9 +1,11 @@
 """Which backends to use, and with which parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from afp.backends import Backend, Parameter, create
 from afp.errors import StoreError, UsageError
+from afp.index import GAP_FRAMES
 from afp.store import BackendRecord, Store
 
 DEFAULT_BACKEND = "shazam"
@@ -36,15 +38,7 @@ def backend_of_store(store: Store, name: str | None = None) -> Backend:
             f"the store has nothing of backend {name!r}",
             hint=f"it has {', '.join(sorted(records))}; or: afp index -b {name} PATH",
         )
-    record = records[name]
-    backend = create(name, **record.parameters)
-    if backend.version != record.version:
-        raise StoreError(
-            f"the store was built by version {record.version} of backend {name!r}, "
-            f"this is version {backend.version}",
-            hint="index the music again into a new store (-d)",
-        )
-    return backend
+    return _built(name, records[name])
 
 
 def backends_to_index(
@@ -61,13 +55,14 @@ def backends_to_index(
     names : sequence of str
         Else all that the store has, else `DEFAULT_BACKEND`.
     parameters : mapping of str to parameter, optional
-        On top of those that the store has recorded, which `Store.register` holds them against;
-        for a single backend.
+        On top of those that the store has recorded; for a single backend.
 
     Raises
     ------
     UsageError
         For an unknown backend or parameter, or parameters for several backends.
+    StoreError
+        When the store was built by another version of a backend, or with other parameters.
     """
     chosen = list(dict.fromkeys(names)) or sorted(records) or [DEFAULT_BACKEND]
     if parameters and len(chosen) > 1:
@@ -75,5 +70,51 @@ def backends_to_index(
             f"parameters were given for {len(chosen)} backends: {', '.join(chosen)}",
             hint="name one with -b, and index with one after the other",
         )
-    recorded = {name: records[name].parameters if name in records else {} for name in chosen}
-    return [create(name, **{**recorded[name], **(parameters or {})}) for name in chosen]
+    return [_built(name, records.get(name), parameters) for name in chosen]
+
+
+def other_backends(
+    records: Mapping[str, BackendRecord], chosen: Iterable[Backend]
+) -> list[Backend]:
+    """Build the backends that a store has beside the chosen ones, as far as they are here."""
+    others = []
+    for name in sorted(records.keys() - {backend.name for backend in chosen}):
+        try:
+            others.append(_built(name, records[name]))
+        except Exception:  # a plug-in may raise anything when it is imported
+            continue
+    return others
+
+
+def _built(
+    name: str, record: BackendRecord | None, parameters: Mapping[str, Parameter] | None = None
+) -> Backend:
+    """Build a backend with the recorded parameters and those, and hold it against the record."""
+    recorded = {} if record is None else record.parameters
+    try:
+        backend = create(name, **{**recorded, **(parameters or {})})
+    except UsageError:
+        if record is not None:  # another version may have other parameters
+            _require_version(record, create(name).version)
+        raise
+    if backend.window_seconds >= GAP_FRAMES * backend.hop_seconds:
+        raise UsageError(
+            f"backend {name!r} looks up {backend.window_seconds:g} s at a time; with frames of "
+            f"{backend.hop_seconds:g} s it must be less than {GAP_FRAMES * backend.hop_seconds:g}",
+            hint="that is for the author of the backend to mend: window_seconds, or hop_seconds",
+        )
+    if record is not None:
+        _require_version(record, backend.version)
+        record.require_same(
+            replace(record, parameters=backend.parameters(), hop_seconds=backend.hop_seconds)
+        )
+    return backend
+
+
+def _require_version(record: BackendRecord, version: int) -> None:
+    if version != record.version:
+        raise StoreError(
+            f"the store was built by version {record.version} of backend {record.name!r}, "
+            f"this is version {version}",
+            hint="index the music again into a new store (-d)",
+        )

@@ -1,22 +1,19 @@
 """Put audio files into a store: worker processes extract, one process writes."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from afp.audio import AudioFile, ContentHash, Tags, decode, read_tags, walk
-from afp.backends import Backend, Parameter, create
-from afp.errors import AfpError, InputError
-from afp.fingerprint import Fingerprint
-from afp.library.choice import backends_to_index
+from afp.backends import Parameter
+from afp.library.extractor import Extracted, Extractor, Refused
 from afp.library.interruption import Interruption
+from afp.library.planning import Job, plan
 from afp.library.report import FileOutcome, IndexReport, Planned, Status
-from afp.library.streaming import Extraction
-from afp.store import Failure, NewTrack, PathEntry, Snapshot, Store
+from afp.library.upkeep import is_gone
+from afp.store import Failure, NewTrack, Snapshot, Store
 
 if TYPE_CHECKING:
     from afp.library.workers import Pool
@@ -25,21 +22,6 @@ BATCH_TRACKS = 64
 BATCH_SECONDS = 5.0
 
 Observer = Callable[[Planned | FileOutcome], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    file: AudioFile
-    backends: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Extracted:
-    content_id: str
-    duration_seconds: float
-    tags: Tags
-    partial: str | None
-    fingerprints: Mapping[str, Fingerprint]
 
 
 def index(
@@ -58,7 +40,8 @@ def index(
 
     A file that the store knows, by path, size and modification time, costs one stat call.
     A file that cannot be decoded is remembered and left alone until it changes. One that fails
-    for a reason that is not its own, such as a fault in a backend, is tried again the next time.
+    for a reason that is not its own, such as a disk that cannot be read, ffmpeg that is not there
+    or a fault in a backend, is tried again the next time.
 
     Parameters
     ----------
@@ -73,7 +56,7 @@ def index(
     n_workers : int, optional
         Number of worker processes; else as many as there are usable cores.
     retry_failed : bool
-        Try files again that failed before.
+        Try files again that failed before, or of which only a part could be decoded.
     wait_seconds : float
         How long to wait for another writer to finish.
     observer : callable
@@ -96,7 +79,7 @@ def index(
         observer(outcome)
 
     # The store is closed again before the workers are forked: nothing of LMDB may cross a fork.
-    chosen, jobs = _plan(
+    work = plan(
         Path(path),
         paths,
         names=backends,
@@ -106,199 +89,129 @@ def index(
         tell=tell,
         interruption=interruption,
     )
-    observer(
-        Planned(
-            n_files=len(jobs),
-            n_bytes=sum(job.file.size for job in jobs),
-            backends=tuple(backend.name for backend in chosen),
-        )
+    planned = Planned(
+        n_files=len(work.jobs),
+        n_bytes=sum(job.file.size for job in work.jobs),
+        backends=tuple(backend.name for backend in work.chosen),
     )
-    if jobs and not (interruption and interruption.signal):
-        specifications = {backend.name: backend.parameters() for backend in chosen}
-        n_workers = min(n_workers or usable_cores(), len(jobs))
-        with (
-            Pool[_Job, _Extracted | _Refused](
-                _Extractor, (specifications,), n_workers=n_workers
-            ) as pool,
-            Store.open(Path(path), write=True, wait_seconds=wait_seconds) as store,
-        ):
-            for backend in chosen:
+    if work.jobs and not (interruption and interruption.signal):
+        specifications = {
+            backend.name: backend.parameters() for backend in (*work.chosen, *work.others)
+        }
+        n_workers = min(n_workers or usable_cores(), len(work.jobs))
+        with ExitStack() as opened:
+            pool: Pool[Job, Extracted | Refused] = opened.enter_context(
+                Pool(Extractor, (specifications,), n_workers=n_workers)
+            )
+            # Not before the fork: the observer may start a thread that draws.
+            observer(planned)
+            store = opened.enter_context(
+                Store.open(Path(path), write=True, wait_seconds=wait_seconds)
+            )
+            for backend in work.chosen:
                 store.register(
                     backend.name,
                     version=backend.version,
                     parameters=backend.parameters(),
                     hop_seconds=backend.hop_seconds,
                 )
-            writer = _Writer(store, tell)
-            report.n_left = _run(pool, jobs, writer, interruption)
+            report.n_left = _run(pool, work.jobs, _Writer(store, tell), interruption)
             store.flush()
+    else:
+        observer(planned)
+        report.n_left = len(work.jobs)
+    if not work.is_complete:
+        report.n_left = None
     report.interrupted = interruption.signal if interruption else None
     report.wall_seconds = time.monotonic() - started
     return report
 
 
-def _plan(
-    path: Path,
-    paths: Iterable[str | Path],
-    *,
-    names: Sequence[str],
-    parameters: Mapping[str, Parameter] | None,
-    retry_failed: bool,
-    wait_seconds: float,
-    tell: Callable[[FileOutcome], None],
-    interruption: Interruption | None,
-) -> tuple[list[Backend], list[_Job]]:
-    """Find the files that need work, the largest first: the last to finish keeps others waiting."""
-
-    def missing(path: str, error: InputError) -> None:
-        reason = str(error).removeprefix(f"{path}: ")
-        tell(FileOutcome(AudioFile(path, 0, 0), Status.FAILED, error=reason))
-
-    known: Mapping[str, PathEntry] = {}
-    failures: dict[str, Failure] = {}
-    lacking: dict[int, tuple[str, ...]] = {}
-    if path.exists():
-        # For writing, so that another writer is noticed before the work rather than after it.
-        with Store.open(path, write=True, wait_seconds=wait_seconds) as store:
-            chosen = backends_to_index(store.backends(), names, parameters)
-            wanted = tuple(backend.name for backend in chosen)
-            with store.snapshot() as snapshot:
-                known = snapshot.paths()
-                failures = {failure.path: failure for failure in snapshot.failures()}
-                for track in snapshot.tracks():
-                    if absent := tuple(name for name in wanted if name not in track.backends):
-                        lacking[track.id] = absent
-    else:
-        chosen = backends_to_index({}, names, parameters)
-        wanted = tuple(backend.name for backend in chosen)
-    jobs = []
-    for file in walk(map(os.path.abspath, paths), on_error=missing):
-        if interruption and interruption.signal:
-            break
-        entry, failure = known.get(file.path), failures.get(file.path)
-        if entry is not None and _is_unchanged(file, entry):
-            if entry.track_id in lacking:
-                jobs.append(_Job(file, lacking[entry.track_id]))
-            else:
-                tell(FileOutcome(file, Status.SKIPPED))
-        elif failure is not None and _is_unchanged(file, failure) and not retry_failed:
-            tell(FileOutcome(file, Status.SKIPPED, error=failure.reason))
-        else:
-            jobs.append(_Job(file, wanted))
-    jobs.sort(key=lambda job: -job.file.size)
-    return chosen, jobs
-
-
-def _is_unchanged(file: AudioFile, then: PathEntry | Failure) -> bool:
-    return (file.size, file.mtime_ns) == (then.size, then.mtime_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    reason: str
-    for_good: bool  # as long as the file does not change
-
-
-class _Extractor:
-    """What a worker does with a file."""
-
-    def __init__(self, specifications: Mapping[str, Mapping[str, Parameter]]) -> None:
-        self._backends = {
-            name: create(name, **parameters) for name, parameters in specifications.items()
-        }
-
-    def __call__(self, job: _Job) -> _Extracted | _Refused:
-        try:
-            return self._extract(job)
-        except AfpError as error:
-            return _Refused(str(error).removeprefix(f"{job.file.path}: "), for_good=True)
-        except Exception as error:
-            # A fault of ours, or of the moment (no memory): it must not end the run, nor count
-            # against the file for ever.
-            return _Refused(f"{type(error).__name__}: {error}", for_good=False)
-
-    def _extract(self, job: _Job) -> _Extracted:
-        path = Path(job.file.path)
-        content = ContentHash()
-        with decode(path) as decoder:
-            extraction = Extraction(
-                [self._backends[name] for name in job.backends], decoder.sample_rate
-            )
-            for block in decoder:
-                content.update(block)
-                extraction.feed(block)
-        return _Extracted(
-            content_id=content.hexdigest(),
-            duration_seconds=decoder.duration_seconds,
-            tags=read_tags(path),
-            partial=decoder.partial,
-            fingerprints=extraction.finish(),
-        )
-
-
 class _Writer:
-    """Adds what the workers have extracted, one transaction a batch."""
+    """Stores what the workers have found, one transaction a batch."""
 
     def __init__(self, store: Store, tell: Callable[[FileOutcome], None]) -> None:
         self._store = store
         self._tell = tell
-        self._batch: list[tuple[_Job, _Extracted]] = []
+        self._extracted: list[tuple[Job, Extracted]] = []
+        self._failed: list[tuple[Job, str]] = []
         self._since = 0.0
 
     @property
     def due_seconds(self) -> float | None:
         """How long the batch may still grow; None while it is empty."""
-        if not self._batch:
+        n = len(self._extracted) + len(self._failed)
+        if not n:
             return None
-        if len(self._batch) >= BATCH_TRACKS:
+        if n >= BATCH_TRACKS:
             return 0.0
         return max(self._since + BATCH_SECONDS - time.monotonic(), 0.0)
 
-    def fail(self, job: _Job, reason: str, *, for_good: bool) -> None:
-        """Tell of a file that failed, and remember it if it would fail again."""
-        file = job.file
-        if for_good:
-            self._store.record_failure(file.path, file.size, file.mtime_ns, reason)
-        self._tell(FileOutcome(file, Status.FAILED, error=reason))
-
-    def add(self, job: _Job, extracted: _Extracted) -> None:
+    def add(self, job: Job, extracted: Extracted) -> None:
         """Put a file into the batch."""
-        if not self._batch:
+        self._begin()
+        self._extracted.append((job, extracted))
+
+    def fail(self, job: Job, reason: str, *, for_good: bool) -> None:
+        """Tell of a file that failed; remember it, with the batch, if it would fail again."""
+        if for_good:
+            self._begin()
+            self._failed.append((job, reason))
+        else:
+            self._tell(FileOutcome(job.file, Status.FAILED, error=reason))
+
+    def _begin(self) -> None:
+        if self.due_seconds is None:
             self._since = time.monotonic()
-        self._batch.append((job, extracted))
 
     def commit(self) -> None:
-        """Store the batch."""
-        if not self._batch:
-            return
-        with self._store.snapshot() as before:
-            statuses = list(self._statuses(before))
-        tracks = self._store.add([_new_track(*entry) for entry in self._batch])
-        for (job, _), (status, old_path), track in zip(self._batch, statuses, tracks, strict=True):
-            if status is Status.MOVED:
-                self._store.forget_path(old_path)
-            self._tell(FileOutcome(job.file, status, track))
-        self._batch.clear()
-
-    def _statuses(self, before: Snapshot) -> Iterator[tuple[Status, str]]:
-        """Tell what adding each file will mean, and the path of the track that it is already."""
-        fresh: set[str] = set()
-        for job, extracted in self._batch:
-            known = before.track_by_content(extracted.content_id)
-            at_path = before.track_by_path(job.file.path)
-            if known is None:
-                again = extracted.content_id in fresh
-                yield Status.DUPLICATE if again else Status.ADDED, ""
-                fresh.add(extracted.content_id)
-            elif at_path is not None and at_path.id == known.id:
-                yield Status.UPDATED, known.path
-            elif Path(known.path).exists():
-                yield Status.DUPLICATE, known.path
-            else:
-                yield Status.MOVED, known.path
+        """Store the batch, then tell of it."""
+        extracted, self._extracted = self._extracted, []
+        failed, self._failed = self._failed, []
+        outcomes = []
+        if extracted:
+            with self._store.snapshot() as before:
+                statuses = list(_statuses(before, extracted))
+            tracks = self._store.add([_new_track(*entry) for entry in extracted])
+            self._store.forget_paths(
+                old_path for status, old_path in statuses if status is Status.MOVED
+            )
+            outcomes = [
+                FileOutcome(job.file, status, track)
+                for (job, _), (status, _), track in zip(extracted, statuses, tracks, strict=True)
+            ]
+        self._store.record_failures(
+            Failure(job.file.path, job.file.size, job.file.mtime_ns, reason)
+            for job, reason in failed
+        )
+        outcomes += [FileOutcome(job.file, Status.FAILED, error=reason) for job, reason in failed]
+        for outcome in outcomes:
+            self._tell(outcome)
 
 
-def _new_track(job: _Job, extracted: _Extracted) -> NewTrack:
+def _statuses(
+    before: Snapshot, batch: Iterable[tuple[Job, Extracted]]
+) -> Iterator[tuple[Status, str]]:
+    """Tell what adding each file will mean, and the path of the track that it is already."""
+    fresh: set[str] = set()
+    moved: set[str] = set()
+    for job, extracted in batch:
+        known = before.track_by_content(extracted.content_id)
+        at_path = before.track_by_path(job.file.path)
+        if known is None:
+            again = extracted.content_id in fresh
+            yield Status.DUPLICATE if again else Status.ADDED, ""
+            fresh.add(extracted.content_id)
+        elif at_path is not None and at_path.id == known.id:
+            yield Status.UPDATED, known.path
+        elif known.path in moved or not is_gone(known.path):
+            yield Status.DUPLICATE, known.path
+        else:
+            yield Status.MOVED, known.path
+            moved.add(known.path)
+
+
+def _new_track(job: Job, extracted: Extracted) -> NewTrack:
     return NewTrack(
         content_id=extracted.content_id,
         path=job.file.path,
@@ -314,8 +227,8 @@ def _new_track(job: _Job, extracted: _Extracted) -> NewTrack:
 
 
 def _run(
-    pool: "Pool[_Job, _Extracted | _Refused]",
-    jobs: Iterable[_Job],
+    pool: "Pool[Job, Extracted | Refused]",
+    jobs: Iterable[Job],
     writer: _Writer,
     interruption: Interruption | None,
 ) -> int:
@@ -326,12 +239,12 @@ def _run(
         while waiting and pool.has_room:
             pool.submit(waiting.popleft())
         for job, result in pool.collect(timeout_seconds=writer.due_seconds, wake=wake):
-            if isinstance(result, _Extracted):
+            if isinstance(result, Extracted):
                 writer.add(job, result)
-            elif isinstance(result, _Refused):
+            elif isinstance(result, Refused):
                 writer.fail(job, result.reason, for_good=result.for_good)
             else:
-                writer.fail(job, str(result), for_good=True)
+                writer.fail(job, str(result), for_good=result.is_a_fault)
         if writer.due_seconds == 0.0:
             writer.commit()
     n_left = len(waiting) + pool.n_pending

@@ -56,7 +56,7 @@ class QueryResult:
 
 
 class Searcher:
-    """Queries on one snapshot of a store; what one query has loaded serves the next.
+    """Queries on a store as it is at each; what one query has loaded serves the next.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ class Searcher:
     def __init__(self, store: Store, backend: str | None = None) -> None:
         self.backend = backend_of_store(store, backend)
         self._closing = ExitStack()
-        snapshot = self._closing.enter_context(store.snapshot())
-        self._index = snapshot.index(self.backend.name)
+        self._store = store
+        self._snapshot = store.snapshot()
+        self._index = self._snapshot.index(self.backend.name)
 
     @classmethod
     def open(cls, path: str | Path, backend: str | None = None) -> Self:
@@ -96,6 +97,7 @@ class Searcher:
 
     def close(self) -> None:
         """Let go of the snapshot."""
+        self._snapshot.close()
         self._closing.close()
 
     def __enter__(self) -> Self:
@@ -140,6 +142,7 @@ class Searcher:
         QueryResult
             With `error` set when the source could not be read.
         """
+        self._refresh()
         name = "-" if not isinstance(source, str | Path) else str(source)
         found: list[Match] = []
         n_windows = 0
@@ -174,6 +177,16 @@ class Searcher:
             else best_of_each_track(counted)[:limit],
             partial=decoder.partial,
         )
+
+    def _refresh(self) -> None:
+        """Take another snapshot when the store has changed; else keep what is loaded."""
+        snapshot = self._store.snapshot()
+        if snapshot.sections is self._snapshot.sections:
+            snapshot.close()
+            return
+        self._snapshot.close()
+        self._snapshot = snapshot
+        self._index = snapshot.index(self.backend.name)
 
     def _windows(self, decoder: Decoder) -> Iterator[tuple[float, F32]]:
         rate = self.backend.sample_rate

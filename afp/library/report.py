@@ -82,8 +82,8 @@ class IndexReport:
         How long it took.
     interrupted : int or None
         The signal that ended the run before it was through.
-    n_left : int
-        Files that were not looked at for that reason.
+    n_left : int or None
+        Files that were not decoded for that reason; None when it came before all were found.
     """
 
     counts: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
@@ -93,7 +93,7 @@ class IndexReport:
     audio_seconds: float = 0.0
     wall_seconds: float = 0.0
     interrupted: int | None = None
-    n_left: int = 0
+    n_left: int | None = 0
 
     def count(self, outcome: FileOutcome) -> None:
         """Add one file."""

@@ -1,6 +1,7 @@
 """Keep a store in step with the files that it was made from."""
 
-from collections import Counter
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,24 +36,25 @@ class Vanished:
         Paths at which there is no file any more.
     tracks : list of Track
         Tracks that have no other path.
+    failures : list of str
+        Paths of files that could not be indexed and are gone as well.
     """
 
     paths: list[str]
     tracks: list[Track]
+    failures: list[str]
 
 
 def find_vanished(snapshot: Snapshot) -> Vanished:
-    """List the paths and tracks of a store whose files are gone.
-
-    A file that cannot be looked at (no permission, an input/output error) is not gone.
-    """
+    """List the paths, tracks and failures of a store whose files are gone; see `is_gone`."""
     paths = snapshot.paths()
-    gone = sorted(path for path in paths if _is_gone(Path(path)))
+    gone = sorted(path for path in paths if is_gone(path))
     left = Counter(entry.track_id for entry in paths.values())
     left.subtract(paths[path].track_id for path in gone)
     return Vanished(
         paths=gone,
         tracks=[snapshot.track(track_id) for track_id, n in sorted(left.items()) if not n],
+        failures=sorted(failure.path for failure in snapshot.failures() if is_gone(failure.path)),
     )
 
 
@@ -71,7 +73,8 @@ def prune(store: Store, *, dry_run: bool = False, force: bool = False) -> Vanish
     Raises
     ------
     UsageError
-        When most files are gone, or those below an empty folder or a missing mount point.
+        When most files are gone, or all those below a folder that looks like an empty or missing
+        mount point.
     """
     with store.snapshot() as snapshot:
         vanished = find_vanished(snapshot)
@@ -79,14 +82,18 @@ def prune(store: Store, *, dry_run: bool = False, force: bool = False) -> Vanish
     if not force and not dry_run:
         _refuse_unmounted(vanished.paths, n_paths)
     if not dry_run:
-        for path in vanished.paths:
-            store.forget_path(path)
+        store.forget_paths([*vanished.paths, *vanished.failures])
     return vanished
 
 
-def _is_gone(path: Path) -> bool:
+def is_gone(path: str) -> bool:
+    """Tell whether there is nothing at a path.
+
+    What cannot be looked at (no permission, an input/output error) is not gone, nor is a link
+    that leads nowhere: the disk behind it may come back.
+    """
     try:
-        path.lstat()
+        os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
@@ -97,10 +104,27 @@ def _is_gone(path: Path) -> bool:
 def _refuse_unmounted(gone: Iterable[str], n_paths: int) -> None:
     gone = list(gone)
     hint = "mount the disk that they are on, or, when they are really gone: afp prune --force"
+    folders_below: dict[Path, set[Path]] = defaultdict(set)
     for folder in {Path(path).parent for path in gone}:
-        existing = next(parent for parent in (folder, *folder.parents) if not _is_gone(parent))
-        unmounted = {existing, existing.parent} & MOUNT_PARENTS or not any(existing.iterdir())
-        if unmounted and existing.is_dir():
+        existing = next(parent for parent in (folder, *folder.parents) if not is_gone(str(parent)))
+        folders_below[existing].add(folder)
+    for existing, folders in sorted(folders_below.items()):
+        if existing in MOUNT_PARENTS:
+            unmounted = folders != {existing}
+        else:
+            # One album that was emptied is no disk; a mount point is empty, and much is missing.
+            below_mount_parent = existing.parent in MOUNT_PARENTS
+            unmounted = (below_mount_parent or len(folders) > 1) and _is_empty_folder(existing)
+        if unmounted:
+            folder = min(folders)
             raise UsageError(f"{folder} is missing or empty: is a disk not mounted?", hint=hint)
     if 2 * len(gone) > n_paths:
         raise UsageError(f"{len(gone)} of {n_paths} files are missing", hint=hint)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
