@@ -12,6 +12,10 @@ import numpy as np
 
 from afp.synthesis import song
 
+SCRIPT = Path(sys.executable).with_name("afp")
+AFP = [os.fspath(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "afp"]
+"""The command that is installed beside the interpreter; without one, the module."""
+
 RATE = 16_000
 BACKEND = "shazam"
 
@@ -44,11 +48,14 @@ class Cli:
 
     def start(self, *arguments: str | bytes | Path, **options: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "afp", *map(os.fsencode, arguments)],
+            [*AFP, *map(os.fsencode, arguments)],
             env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **{"stdin": subprocess.DEVNULL, **options},
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
         )
 
     def __call__(
@@ -68,7 +75,7 @@ class Cli:
         master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (40, 100))
         environment = {**self.environment, "TERM": "xterm"}
-        command = [sys.executable, "-m", "afp", *map(os.fspath, arguments)]
+        command = [*AFP, *map(os.fspath, arguments)]
         process = subprocess.Popen(
             command, env=environment, stdin=slave, stdout=slave, stderr=slave
         )
