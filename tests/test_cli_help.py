@@ -1,13 +1,17 @@
 """Every command has help with an example, and starts fast."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from afp import __version__
 from afp.cli import COMMANDS, app, terminal
+from afp.cli.index import _tell as tell
+from afp.library import IndexReport
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,11 +58,33 @@ def test_query_imports_only_what_it_uses(tmp_path):
         ("\x1b[31mred\x07\n", "\\x1b[31mred\\x07\\x0a"),
         ("\x9b31m", "\\x9b31m"),
         ("evil\u202egnp.exe", "evil\\u202egnp.exe"),
+        ("two\u2028lines", "two\\u2028lines"),
         (b"\xff.wav".decode("utf-8", "surrogateescape"), "\\xff.wav"),
     ],
 )
 def test_printable(text, expected):
     assert terminal.printable(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ünïcødé 音楽 🎵", "plain ünïcødé 音楽 🎵"),
+        ("\x1b[31m\x7f\x9b", r"\u001b[31m\u007f\u009b"),
+        ("evil\u202egnp\u2028", r"evil\u202egnp\u2028"),
+        (b"\xff".decode("utf-8", "surrogateescape"), r"\udcff"),
+    ],
+)
+def test_json_is_safe_to_look_at_and_means_the_same(text, shown, capsys):
+    terminal.json_line({"title": text})
+    out = capsys.readouterr().out
+    assert out == f'{{"title": "{shown}"}}\n'
+    assert json.loads(out) == {"title": text}
+
+
+def test_an_interruption_while_looking_for_files_does_not_say_how_many(capsys):
+    tell(IndexReport(interrupted=2, n_left=None), Path("store"))
+    assert "interrupted while looking for files; the same command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -89,3 +115,13 @@ def test_duration(seconds, expected):
 )
 def test_size(n_bytes, expected):
     assert terminal.size(n_bytes) == expected
+
+
+def test_doctor_prepares_the_kernels_of_the_store_too():
+    code = (
+        "import sys, afp.compiled\n"
+        "afp.compiled.prepare = lambda: print('afp.store.postings' in sys.modules)\n"
+        "from afp.cli.doctor import _kernels\n_kernels()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

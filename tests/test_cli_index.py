@@ -190,6 +190,11 @@ def test_a_partly_decodable_file_is_kept_as_far_as_it_goes(cli, folder):
     assert f"afp: warning: only in part: {folder / 'song0.wav'}: " in err
     track = tracks(cli)[str(folder / "song0.wav")]
     assert track["partial"]
+    assert statuses(cli("index", "--json", folder)[0]) == {"skipped": 4}
+    assert statuses(cli("index", "--json", "--retry-failed", folder)[0]) == {
+        "skipped": 3,
+        "updated": 1,
+    }
     assert track["seconds"] == pytest.approx(10.0, abs=0.1)
 
 
@@ -286,6 +291,8 @@ def test_a_store_goes_on_with_the_parameters_it_was_made_with(cli, folder):
     _, err = cli("index", "-p", "density=50", folder / "song3.wav", status=4)
     assert "density 40.0, not 50.0" in err
     assert len(tracks(cli)) == 3
+    _, err = cli("index", "-p", "density=50", folder / "song2.wav", status=4)  # nothing to do
+    assert "density 40.0, not 50.0" in err
     stats = json.loads(cli("stats", "--json")[0])
     assert stats["backends"]["shazam"]["parameters"]["density"] == 40.0
     cli("query", folder / "song2.wav")

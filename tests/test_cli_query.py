@@ -1,8 +1,12 @@
 """``afp query``, end to end."""
 
 import json
+import os
+import pty
 import re
 import signal
+import termios
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -52,6 +56,9 @@ def test_json_has_one_object_for_every_query(indexed, clips, music):
     assert set(first) == {"query", "seconds", "backend", "error", "matches"}
     assert first["seconds"] == pytest.approx(6.0)
     match = first["matches"][0]
+    for name, n_decimals in {"query_end": 4, "score": 3, "speed": 5, "pitch": 5}.items():
+        assert match[name] == round(match[name], n_decimals)
+    assert match["p_false"] == float(f"{match['p_false']:.3g}")
     assert set(match) == {
         *("rank", "track", "query_start", "query_end", "track_start", "track_end"),
         *("score", "p_false", "speed", "pitch"),
@@ -186,3 +193,38 @@ def test_ctrl_c_ends_it_with_what_was_printed_before(indexed, clips, tmp_path):
     assert err == b"afp: interrupted\n"
     results = [json.loads(line) for line in (first + out).splitlines()]
     assert 1 <= len(results) < 500
+
+
+def test_a_terminal_sees_each_answer_as_it_comes(indexed, clips, tmp_path, monkeypatch):
+    monkeypatch.setitem(indexed.environment, "NO_COLOR", "1")
+    (tmp_path / "list").write_text(f"{clips / 'one.wav'}\n{clips / 'absent.wav'}\n" * 500)
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, 100))
+    process = indexed.start("query", "--files-from", tmp_path / "list", stdout=slave)
+    os.close(slave)
+    shown = b""
+    while shown.count(b"song1.wav") < 2:
+        shown += os.read(master, 4096)
+    assert process.poll() is None  # there are hundreds to come
+    process.send_signal(signal.SIGINT)
+    with suppress(OSError):  # the other end is closed
+        while True:
+            shown += os.read(master, 4096)
+    os.close(master)
+    assert process.wait(20) == 130
+    heading, *lines = re.sub("\x1b[^m]*m", "", shown.decode()).splitlines()
+    assert heading.split() == [
+        "query",
+        "track",
+        "in",
+        "the",
+        "query",
+        "in",
+        "the",
+        "track",
+        "p_false",
+    ]
+    assert 2 <= len(lines) < 1000
+    places = {line.index("song1.wav") for line in lines if "song1.wav" in line}
+    places |= {line.index("no match") for line in lines if "no match" in line}
+    assert places == {heading.index("track")}

@@ -1,10 +1,12 @@
 """The commands that look after a store, end to end."""
 
 import json
+import shlex
 import shutil
+import subprocess
 
 import pytest
-from cli_runner import BACKEND, write_wav
+from cli_runner import AFP, BACKEND, write_wav
 
 from afp.synthesis import song
 
@@ -173,6 +175,7 @@ def test_doctor(indexed):
     assert "    ok  lmdb: " in out
     assert f"    ok  store: {indexed.store}: 4 tracks" in out
     findings = [json.loads(line) for line in indexed("doctor", "--json")[0].splitlines()]
+    assert {"kernels", "backend shazam", "numba"} <= {finding["what"] for finding in findings}
     assert {finding["state"] for finding in findings} <= {"ok", "note"}
 
 
@@ -201,3 +204,96 @@ def test_demo(cli, tmp_path):
     assert "afp index ~/Music" in err
     assert len(list((tmp_path / "demo" / "music").iterdir())) == 12
     assert not cli.store.exists()
+
+
+@pytest.mark.parametrize("name", ["77", "9" * 19, "9" * 25, "9" * 5000, "0", "-1"])
+def test_rm_of_an_id_that_is_not_there(filled, name):
+    _, err = filled("rm", "--", name, status=2)
+    assert "no track has the id, path or content id" in err
+    assert len(paths(filled)) == 4
+
+
+def test_rm_of_a_file_whose_name_is_a_number(filled, folder):
+    for name in ("77", "2"):
+        write_wav(folder / name, song(20 + int(name), seconds=6.0))
+    filled.index(folder / "77", folder / "2")
+
+    def rm(*arguments):
+        process = filled.start("rm", *arguments, cwd=folder)
+        out, err = process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    assert rm("77")[0] == 0
+    assert str(folder / "77") not in paths(filled)
+    status, _, err = rm("2")
+    assert status == 2
+    assert "'2' is a file in the store and also names track 2" in err
+    assert "./2 is the file" in err
+    assert rm("./2")[0] == 0
+    assert str(folder / "2") not in paths(filled)
+    assert len(paths(filled)) == 4
+
+
+def test_names_of_files_cannot_write_to_the_terminal(cli, folder):
+    names = ["a\x1b[2Jb.wav", "c\x9b31md.wav"]
+    for name in names:
+        (folder / "song0.wav").rename(folder / name)
+        cli.index(folder)
+        assert name in cli("rm", "--dry-run", folder / name)[0]  # a pipe gets the name itself
+        shown = cli.on_terminal("rm", folder / name)
+        assert name not in shown
+        assert ascii(name).strip("'") in shown
+        cli.index(folder)
+        (folder / name).rename(folder / "song0.wav")
+        shown = cli.on_terminal("prune")
+        assert name not in shown
+        assert ascii(name).strip("'") in shown
+        cli.index(folder)
+
+
+def test_prune_counts_forgotten_failures(filled, folder):
+    (folder / "empty.wav").touch()
+    filled.index(folder, status=3)
+    (folder / "empty.wav").unlink()
+    assert "would be removed, 1 failed file forgotten" in filled("prune", "--dry-run")[1]
+    assert filled("ls", "--failed")[0] != ""
+    assert "0 paths and 0 tracks removed, 1 failed file forgotten" in filled("prune")[1]
+    assert filled("ls", "--failed")[0] == ""
+
+
+def test_a_broken_plug_in_breaks_nothing_else(indexed, tmp_path):
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[afp.backends]\nbroken = no_such_module:Backend\n")
+    cli = type(indexed)(indexed.store, tmp_path)
+    out, _ = cli("backends")
+    assert "broken cannot be used: ModuleNotFoundError: No module named 'no_such_module'" in out
+    assert "shazam 1: " in out
+    found = [json.loads(line) for line in cli("backends", "--json")[0].splitlines()]
+    errors = {line["name"]: line["error"] for line in found}
+    assert errors.pop("broken").startswith("ModuleNotFoundError")
+    assert set(errors.values()) == {None}
+    assert "broken  backend broken: " in cli("doctor", status=1)[0]
+
+
+def test_closed_streams_are_no_reason_to_crash(filled, folder, tmp_path):
+    def run(*arguments, closed):
+        command = shlex.join([*AFP, *map(str, arguments)])
+        return subprocess.run(
+            ["sh", "-c", f"{command} {closed}"],
+            env=filled.environment,
+            capture_output=True,
+            check=False,
+        )
+
+    for arguments in (["query", "-"], ["index", "--files-from", "-"]):
+        done = run(*arguments, closed="<&-")
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"afp: error: standard input is closed\n")
+    write_wav(folder / "new.wav", song(50, seconds=5.0))
+    done = run("index", folder, folder / "nowhere", closed="<&- >&- 2>&-")
+    assert done.returncode == 3
+    assert done.stdout == done.stderr == b""
+    assert filled("check")[0] == ""
+    assert len(paths(filled)) == 5

@@ -77,4 +77,22 @@ def app() -> None:
 
 def main() -> None:
     """Run the command line."""
+    _open_standard_streams()
     app(prog_name="afp")
+
+
+def _open_standard_streams() -> None:
+    """Put something behind the standard streams that the caller has closed.
+
+    Else the next file to be opened, perhaps the store, would take the descriptor's place, and
+    what is printed there would go into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            stream = open(descriptor, "w", closefd=False)  # noqa: SIM115 - for good
+            setattr(sys, name, stream)

@@ -22,13 +22,18 @@ def command(*, as_json: bool) -> None:
     from afp.backends import create, names
 
     for name in names():
-        backend = create(name)
+        try:
+            backend = create(name)
+        except Exception as error:  # a plug-in may raise anything
+            _tell_broken(name, error, as_json=as_json)
+            continue
         summary = (inspect.getdoc(type(backend)) or "").partition("\n")[0]
         parameters = backend.parameters()
         if as_json:
             terminal.json_line(
                 {
                     "name": name,
+                    "error": None,
                     "version": backend.version,
                     "summary": summary,
                     "sample_rate": backend.sample_rate,
@@ -44,6 +49,14 @@ def command(*, as_json: bool) -> None:
         described = _described(type(backend))
         for parameter, default in parameters.items():
             terminal.line(f"  {parameter}={default}  {described.get(parameter, '')}".rstrip())
+
+
+def _tell_broken(name: str, error: Exception, *, as_json: bool) -> None:
+    reason = f"{type(error).__name__}: {error}"
+    if as_json:
+        terminal.json_line({"name": name, "error": reason})
+    else:
+        terminal.line(f"{name} cannot be used: {reason}")
 
 
 def _described(backend: type) -> dict[str, str]:

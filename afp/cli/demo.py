@@ -162,7 +162,7 @@ def _show(clips: list[_Clip], results: "list[QueryResult]") -> int:
         rows.append((clip.title, f"{clip.snr_db:+.0f} dB", mark, answer, place, error, p_false))
     columns = ("clip of", "music/noise", "", "answer", "found at", "error", "p_false")
     if terminal.is_interactive():
-        terminal.table(columns, rows, right=("music/noise", "error", "p_false"))
+        terminal.Table(columns, right=("music/noise", "error", "p_false")).draw(rows)
     else:
         for row in (columns, *rows):
             terminal.tsv_line(row)

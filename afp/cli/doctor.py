@@ -127,6 +127,7 @@ def _kernels() -> Finding:
     from afp.compiled import cache_directory, prepare
 
     try:
+        importlib.import_module("afp.store")  # `_backends` has imported what else has kernels
         prepare()
     except Exception as error:
         return Finding("kernels", "broken", f"cannot be compiled: {error}")

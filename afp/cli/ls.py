@@ -55,7 +55,7 @@ def _list_tracks(tracks: "Iterable[Track]", *, as_json: bool) -> None:
                 {
                     "id": track.id,
                     "path": track.path,
-                    "seconds": round(track.duration_seconds, 3),
+                    "seconds": round(track.duration_seconds, 4),
                     "title": track.title,
                     "artist": track.artist,
                     "backends": list(track.backends),
@@ -73,7 +73,8 @@ def _list_tracks(tracks: "Iterable[Track]", *, as_json: bool) -> None:
             )
             for track in tracks
         ]
-        terminal.table(("id", "length", "artist", "title", "path"), rows, right=("id", "length"))
+        table = terminal.Table(("id", "length", "artist", "title", "path"), right=("id", "length"))
+        table.draw(rows)
         terminal.note(terminal.count(len(rows), "track"))
     else:
         for track in tracks:
@@ -96,7 +97,7 @@ def _list_failures(store: "Store", text: str, *, as_json: bool) -> None:
         for failure in found:
             terminal.json_line({"path": failure.path, "reason": failure.reason})
     elif terminal.is_interactive():
-        terminal.table(("path", "reason"), [(f.path, f.reason) for f in found])
+        terminal.Table(("path", "reason")).draw((f.path, f.reason) for f in found)
         terminal.note(terminal.count(len(found), "failed file"))
     else:
         for failure in found:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -66,13 +66,26 @@ def files_from(command: Command) -> Command:
     return listing(null(command))
 
 
+def standard_input() -> BinaryIO:
+    """Return standard input.
+
+    Raises
+    ------
+    UsageError
+        When the program was started without one, as some schedulers do.
+    """
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", hint="connect it, or name a file instead")
+    return sys.stdin.buffer
+
+
 def listed_paths(listing: str | None, *, null: bool) -> Iterator[str]:
     """Yield the paths that ``--files-from`` names.
 
     Raises
     ------
     UsageError
-        For ``-0`` without ``--files-from``.
+        For ``-0`` without ``--files-from``; see also `standard_input`.
     InputError
         When the list cannot be read.
     """
@@ -83,7 +96,7 @@ def listed_paths(listing: str | None, *, null: bool) -> Iterator[str]:
             )
         return
     try:
-        content = sys.stdin.buffer.read() if listing == "-" else Path(listing).read_bytes()
+        content = standard_input().read() if listing == "-" else Path(listing).read_bytes()
     except OSError as error:
         raise InputError(f"{listing}: {error.strerror}") from None
     for path in content.split(b"\0") if null else content.splitlines():

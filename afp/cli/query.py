@@ -1,6 +1,5 @@
 """``afp query``."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,10 @@ from afp.cli.command import Command
 from afp.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from afp.fingerprint import Match, Track
     from afp.library.querying import QueryResult
+
+MAX_NAME_WIDTH = 40  # columns of a terminal
 
 
 @click.command(
@@ -84,13 +83,14 @@ def command(
         raise UsageError("standard input can be read only once")
     from afp.library.querying import DEFAULT_MAX_P, Searcher
 
-    as_table = terminal.is_interactive() and not as_json
-    drawn = []
+    clips_in = {"-": options.standard_input()} if "-" in everything else {}
+    names = [Path(clip).name for clip in everything]
+    table = _table(names) if terminal.is_interactive() and not as_json else None
     any_match = any_error = False
     with Searcher.open(store_path, backend) as searcher:
         for clip in everything:
             result = searcher.query(
-                sys.stdin.buffer if clip == "-" else clip,
+                clips_in.get(clip, clip),
                 limit=limit,
                 max_p=DEFAULT_MAX_P if max_p is None else max_p,
                 timeline=timeline,
@@ -99,13 +99,11 @@ def command(
             any_error |= result.error is not None
             if as_json:
                 terminal.json_line(_as_json(result))
-            elif as_table:
-                drawn.append(result)
+            elif table is not None:
+                table.draw(_rows(result))
             else:
                 _print_lines(result)
-            _tell_trouble(result, quiet=as_json or as_table)
-    if as_table:
-        _draw(drawn)
+            _tell_trouble(result, quiet=as_json or table is not None)
     if any_error:
         raise SystemExit(ExitCode.INPUT)
     if not any_match:
@@ -115,7 +113,7 @@ def command(
 def _as_json(result: "QueryResult") -> terminal.JsonObject:
     return {
         "query": result.query,
-        "seconds": result.seconds,
+        "seconds": None if result.seconds is None else _rounded(result.seconds, 4),
         "backend": result.backend,
         "error": result.error,
         "matches": [
@@ -126,20 +124,24 @@ def _as_json(result: "QueryResult") -> terminal.JsonObject:
                     "path": match.track.path,
                     "title": match.track.title,
                     "artist": match.track.artist,
-                    "seconds": round(match.track.duration_seconds, 3),
+                    "seconds": _rounded(match.track.duration_seconds, 4),
                 },
                 **{
-                    name: float(round(getattr(match, name), 4)) + 0.0  # no -0.0
+                    name: _rounded(getattr(match, name), 4)
                     for name in ("query_start", "query_end", "track_start", "track_end")
                 },
-                "score": float(match.score),
-                "p_false": float(match.p_false),
-                "speed": float(match.speed),
-                "pitch": float(match.pitch),
+                "score": _rounded(match.score, 3),
+                "p_false": float(f"{match.p_false:.3g}"),
+                "speed": _rounded(match.speed, 5),
+                "pitch": _rounded(match.pitch, 5),
             }
             for rank, match in enumerate(result.matches, 1)
         ],
     }
+
+
+def _rounded(value: float, n_decimals: int) -> float:
+    return round(float(value), n_decimals) + 0.0  # no -0.0
 
 
 def _print_lines(result: "QueryResult") -> None:
@@ -166,16 +168,23 @@ def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
         terminal.note(f"{result.query}: no match")
 
 
-def _draw(results: "Iterable[QueryResult]") -> None:
-    rows = []
-    for result in results:
-        name = Path(result.query).name
-        rows += [(name, *_row(match)) for match in result.matches]
-        if not (result.matches or result.error):
-            rows.append((name, "no match", "", "", ""))
-    if rows:
-        columns = ("query", "track", "in the query", "in the track", "p_false")
-        terminal.table(columns, rows, right=("p_false",), whole=columns[2:])
+def _table(names: list[str]) -> terminal.Table:
+    columns = ("query", "track", "in the query", "in the track", "p_false")
+    widths = {}
+    if len(names) > 1:  # they are drawn one by one, and yet below each other
+        widths = {
+            "query": min(max(map(len, names)), MAX_NAME_WIDTH),
+            "track": MAX_NAME_WIDTH,
+            **dict.fromkeys(columns[2:4], len("0:00.0–0:00.0")),
+        }
+    return terminal.Table(columns, widths=widths, right=("p_false",), whole=columns[2:])
+
+
+def _rows(result: "QueryResult") -> list[tuple[str, ...]]:
+    name = Path(result.query).name
+    if not (result.matches or result.error):
+        return [(name, "no match", "", "", "")]
+    return [(name, *_row(match)) for match in result.matches]
 
 
 def _row(match: "Match") -> tuple[str, ...]:

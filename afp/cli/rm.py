@@ -49,13 +49,17 @@ def command(
 
 
 def _named(snapshot: "Snapshot", name: str) -> "Track":
-    track = None
-    if name.isdecimal():
-        track = snapshot.track(int(name))
-    if track is None and re.fullmatch("[0-9a-f]{32}", name):
-        track = snapshot.track_by_content(name)
-    if track is None:
-        track = snapshot.track_by_path(os.path.abspath(name))  # noqa: PTH100 - links stay links
+    number = int(name) if re.fullmatch("[0-9]{1,20}", name) else -1
+    by_name = snapshot.find_track(number)
+    if by_name is None and re.fullmatch("[0-9a-f]{32}", name):
+        by_name = snapshot.track_by_content(name)
+    by_path = snapshot.track_by_path(os.path.abspath(name))  # noqa: PTH100 - links stay links
+    if by_name is not None and by_path is not None and by_name.id != by_path.id:
+        raise UsageError(
+            f"{name!r} is a file in the store and also names track {by_name.id}, {by_name.path}",
+            hint=f"./{name} is the file; for the other one, give its path",
+        )
+    track = by_name or by_path
     if track is None:
         raise UsageError(
             f"no track has the id, path or content id {name!r}", hint="afp ls lists them"

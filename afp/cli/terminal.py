@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from afp.errors import AfpError
@@ -15,8 +15,8 @@ from afp.errors import AfpError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters, marks that turn the direction of writing, and undecodable bytes.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, line separators, marks that turn the direction of writing, undecodable bytes.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -52,44 +52,70 @@ def line(text: str) -> None:
 
 
 def json_line(value: object) -> None:
-    r"""Print one JSON object on a line of its own; undecodable bytes as ``\udcXX``."""
+    r"""Print one JSON object on a line of its own; what `printable` escapes as ``\uXXXX``."""
     text = json.dumps(value, ensure_ascii=False)
-    _write(text.encode(errors="backslashreplace").decode())
+    _write(_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
 
 
 def tsv_line(fields: Iterable[object]) -> None:
-    r"""Print tab-separated fields; tab, newline and backslash in them as ``\t \n \\``."""
-    _write("\t".join(str(field).translate(_TSV_ESCAPES) for field in fields))
+    r"""Print tab-separated fields; tab, newline and backslash in them as ``\t \n \\``.
+
+    A pipe gets all else as it is, to go on with; a terminal gets what is `printable`.
+    """
+    escaped = [str(field).translate(_TSV_ESCAPES) for field in fields]
+    _write("\t".join(map(printable, escaped) if is_interactive() else escaped))
 
 
-def table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    right: Sequence[str] = (),
-    whole: Sequence[str] = (),
-) -> None:
-    """Draw a table on the terminal.
+class Table:
+    """A table on the terminal, drawn at once or piece by piece.
 
     Parameters
     ----------
     columns : sequence of str
         Headings.
-    rows : iterable of sequence of str
-        Cells.
     right, whole : sequence of str
         Columns to align right, and columns never to break into several lines.
+    widths : mapping of str to int
+        What columns take at least, where there is room, so that the pieces are alike.
     """
-    from rich.table import Table
-    from rich.text import Text
 
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        drawn.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
-    for row in rows:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))
-    console().print(drawn)
+    def __init__(
+        self,
+        columns: Sequence[str],
+        *,
+        right: Sequence[str] = (),
+        whole: Sequence[str] = (),
+        widths: Mapping[str, int] | None = None,
+    ) -> None:
+        self._columns, self._right, self._whole = columns, right, whole
+        self._widths = widths or {}
+        self._has_heading = False
+
+    def draw(self, rows: Iterable[Sequence[str]]) -> None:
+        """Draw the next rows, below the headings when they are the first."""
+        from rich.table import Table as Drawing
+        from rich.text import Text
+
+        target = console()
+        room = target.width - 2 * len(self._columns)
+        wanted = sum(max(self._widths.get(name, 0), len(name)) for name in self._columns)
+        drawing = Drawing(
+            box=None, header_style="bold", pad_edge=False, show_header=not self._has_heading
+        )
+        for name in self._columns:
+            justify: Literal["left", "right"] = "right" if name in self._right else "left"
+            drawing.add_column(
+                name,
+                justify=justify,
+                overflow="fold",
+                no_wrap=name in self._whole,
+                min_width=self._widths.get(name) if wanted <= room else None,
+            )
+        for row in rows:
+            drawing.add_row(*(Text(printable(cell)) for cell in row))
+        if drawing.row_count:
+            target.print(drawing)
+            self._has_heading = True
 
 
 def console(stream: TextIO | None = None) -> "Console":
