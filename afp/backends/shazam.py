@@ -50,6 +50,7 @@ MAX_HITS = 2_000_000  # at any one speed
 OFFSET_SEARCH = 4  # fine frames around a histogram peak
 OTHER_SPEEDS = (0.99, 1.01, 0.98, 1.02, 0.97, 1.03, 0.96, 1.04, 0.95, 1.05)
 SPEED_STEPS = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
+MAX_SPEED_ROUNDS = 4
 WORTH_REFINING = 2.5  # score
 SURE = 1e-5  # p_false at which other speeds are not searched
 
@@ -299,13 +300,16 @@ def _verified(
         )
         if score > WORTH_REFINING:
             middle = 0.5 * len(peaks.weights)
-            for step in SPEED_STEPS:
-                trial = candidate.speed + step
-                turned = offset + (speed - trial) * middle  # about the query's middle
-                score, offset, speed = max(
-                    (score, offset, speed),
-                    _best_offset(peaks, evidence, turned + near[::2], trial),
-                )
+            for _ in range(MAX_SPEED_ROUNDS):
+                centre, start = speed, offset
+                for step in SPEED_STEPS:
+                    turned = start - step * middle  # about the query's middle
+                    score, offset, speed = max(
+                        (score, offset, speed),
+                        _best_offset(peaks, evidence, turned + near[::2], centre + step),
+                    )
+                if abs(speed - centre) < max(SPEED_STEPS):
+                    break
             # Music that repeats itself scatters as widely where it matches nothing but itself:
             # only half of the excess, in logarithm, is held against a match.
             score /= dispersion(peaks, evidence, offset, speed=speed) ** 0.5
