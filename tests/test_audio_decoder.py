@@ -1,6 +1,7 @@
 """Decoding: formats, channels, damage, streams, with and without ffmpeg."""
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from synthesis import music, noise, tone
 
 from afp.audio import Decoder, decode
+from afp.audio.libsndfile import LibsndfileError, Stream
 from afp.audio.source import Source
 from afp.errors import InputError
 
@@ -225,7 +227,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
         ("aiff", "bytes of samples are missing"),
         ("au", "bytes of samples are missing"),
         ("flac", "of 6.0 s decoded"),
-        ("ogg", "no end"),
+        ("ogg", "in the middle of a page"),
         ("mp3", "of 6.0 s decoded"),
     ],
 )
@@ -331,6 +333,68 @@ def test_opus_that_libsndfile_gives_up_on_is_partial_without_ffmpeg(real_audio, 
     assert "install the ffmpeg program" in audio.partial
 
 
+OGG = [("ogg", "VORBIS"), ("opus", "OPUS")]
+
+
+def last_page(data: bytes) -> int:
+    return data.rindex(b"OggS\0")
+
+
+@pytest.mark.parametrize(("extension", "subtype"), OGG)
+def test_an_ogg_stream_may_lack_the_flag_of_its_end(tmp_path, extension, subtype):
+    path = tmp_path / f"a.{extension}"
+    soundfile.write(path, music(6, seed=1, sample_rate=48000), 48000, subtype, format="OGG")
+    whole, _ = read(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: last_page(data)])
+    samples, audio = read(path)
+    assert audio.partial is None
+    np.testing.assert_array_equal(samples, whole[: len(samples)])
+    assert len(samples) > 0.7 * len(whole)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("extension", ["ogg", "opus"])
+def test_segments_of_ffmpeg_are_whole(tmp_path, extension):
+    soundfile.write(tmp_path / "mix.flac", music(7, seed=1, sample_rate=48000), 48000)
+    pattern = tmp_path / f"s%d.{extension}"
+    convert(tmp_path / "mix.flac", pattern, "-f", "segment", "-segment_time", "4")
+    decoders = [read(path)[1] for path in sorted(tmp_path.glob("s?.*"))]
+    assert [audio.partial for audio in decoders] == [None, None]
+    assert sum(audio.duration_seconds for audio in decoders) == pytest.approx(7, abs=0.1)
+
+
+@pytest.mark.parametrize(("extension", "subtype"), OGG)
+@pytest.mark.parametrize("kept_bytes", [5, 26, 30, 200, -1])
+def test_an_ogg_stream_that_ends_within_a_page_is_partial(tmp_path, extension, subtype, kept_bytes):
+    path = tmp_path / f"a.{extension}"
+    soundfile.write(path, music(6, seed=1, sample_rate=48000), 48000, subtype, format="OGG")
+    data = path.read_bytes()
+    path.write_bytes(data[: (last_page(data) if kept_bytes > 0 else len(data)) + kept_bytes])
+    assert read(path)[1].partial == "the Ogg stream ends in the middle of a page"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("kind", "quality"), [("Info", "-b:a"), ("Xing", "-q:a"), ("VBRI", "-q:a")]
+)
+@pytest.mark.parametrize("rate", [44100, 22050])
+def test_mp3_with_fewer_frames_than_its_header_counts_is_partial(tmp_path, kind, quality, rate):
+    soundfile.write(tmp_path / "a.wav", music(6, seed=1, sample_rate=rate), rate)
+    path = tmp_path / "a.mp3"
+    options = ("-id3v2_version", "0", quality, "64k" if kind == "Info" else "4")
+    convert(tmp_path / "a.wav", path, *options)
+    data = bytearray(path.read_bytes())
+    header = data.index(b"Info" if kind == "Info" else b"Xing")
+    if kind == "VBRI":
+        n_frames = data[header + 8 : header + 12]
+        data[4:36] = bytes(32)
+        data[36:62] = b"VBRI" + bytes(10) + n_frames + bytes(8)
+        path.write_bytes(data)
+    assert read(path)[1].partial is None
+    assert "of 6." in read(cut(path, tmp_path / "cut.mp3"))[1].partial
+
+
 # What is no audio
 
 
@@ -392,6 +456,25 @@ def test_paths_that_are_no_readable_file(tmp_path):
         (tmp_path / "z.wav").chmod(0)
         with pytest.raises(InputError, match="Permission denied"):
             decode(tmp_path / "z.wav")
+
+
+def test_an_error_of_the_system_is_told_from_undecodable_content(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="No such file") as caught:
+        decode(tmp_path / "missing.wav")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"no audio at all")
+    with pytest.raises(InputError, match="cannot be decoded") as caught:
+        decode(path)
+    assert caught.value.__cause__ is None
+
+    def stale(*_: int) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", stale)
+    with pytest.raises(InputError, match=r"a\.wav: Stale file handle") as caught:
+        decode(path)
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_a_path_of_any_bytes(tmp_path, piece):
@@ -459,6 +542,34 @@ def test_an_early_stop_leaves_no_process_and_no_descriptor(tmp_path):
     assert open_descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("content", [b"no audio at all", b"RIFF\0\0\0\0WAVE", b"OggS\0", b"fLaC"])
+def test_a_failed_open_leaves_the_descriptor_open_and_no_other(tmp_path, content):
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        before = open_descriptors()
+        with pytest.raises(LibsndfileError, match=r"."):
+            Stream(file.fileno())
+        assert open_descriptors() == before
+        assert file.read() is not None
+
+
+def test_a_release_that_closes_what_it_cannot_open_hurts_no_one(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"no audio at all")
+
+    def fail(self: soundfile.SoundFile, descriptor: int, **_: bool) -> None:
+        os.close(descriptor)
+        raise LibsndfileError(1)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", fail)
+    monkeypatch.setattr(soundfile.SoundFile, "__del__", lambda self: None)
+    with path.open("rb") as file:
+        with pytest.raises(LibsndfileError, match=r"."):
+            Stream(file.fileno())
+        assert file.read() == b"no audio at all"
 
 
 def test_decoders_print_nothing(tmp_path, piece, capfd):

@@ -37,7 +37,8 @@ def decode(source: Source, *, block_frames: int = BLOCK_FRAMES) -> "Decoder":
     Raises
     ------
     InputError
-        When the source cannot be read, or holds no audio that can be decoded.
+        When the source cannot be read, or holds no audio that can be decoded. Its ``__cause__``
+        is an OSError in the first case alone: the file may be sound, and readable another day.
     """
     return Decoder(source, block_frames)
 
@@ -140,7 +141,7 @@ class Decoder:
             self._set_rate(stream.samplerate)
             self._claimed_frames = stream.claimed_frames(self._descriptor)
             cause = yield from self._read(stream)
-            cut = stream.cut_short()
+            cut = stream.cut_short(self._descriptor)
             return cause, cut, cause is not None or stream.stopped_early(self._descriptor)
 
     def _decode_with_ffmpeg(self) -> Generator[F32, None, str | None]:

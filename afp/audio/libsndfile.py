@@ -14,6 +14,10 @@ LibsndfileError = soundfile.LibsndfileError
 
 _UNKNOWN_FRAMES = (1 << 63) - 1  # SF_COUNT_MAX: a stream whose header says nothing
 _UNREAD_BYTES = 4096  # more than the tags that end most files
+_ID3V1_BYTES = 128
+
+_OGG_HEADER_BYTES = 27  # the last of them counts the segments, whose lengths follow
+_OGG_PAGE_BYTES = _OGG_HEADER_BYTES + 255 + 255 * 255  # at most
 
 # libsndfile's log about a chunk of samples: "data : 3528000 (should be 2116782)".
 _LOGGED_SIZE = re.compile(
@@ -31,8 +35,9 @@ class Stream(soundfile.SoundFile):  # type: ignore[misc]
     """
 
     def __init__(self, descriptor: int) -> None:
+        # A descriptor of its own: some releases close it when they cannot open it, asked or not.
         with _silence():
-            super().__init__(descriptor, closefd=False)
+            super().__init__(os.dup(descriptor), closefd=True)
 
     def seekable(self) -> bool:
         """Say no: soundfile would else seek after each block, which fails in streamed FLAC."""
@@ -54,7 +59,8 @@ class Stream(soundfile.SoundFile):  # type: ignore[misc]
         if self.frames == _UNKNOWN_FRAMES:
             return None
         if self.format == "MP3" and not _has_xing_header(descriptor):
-            return None  # libsndfile's figure is a guess from the size of the first packet
+            # libsndfile's figure is a guess from the size of the first packet.
+            return _vbri_frames(descriptor)
         return int(self.frames)
 
     def stopped_early(self, descriptor: int) -> bool:
@@ -66,15 +72,15 @@ class Stream(soundfile.SoundFile):  # type: ignore[misc]
         guessed = self.format == "MP3" and not _has_xing_header(descriptor)
         if self.format == "OGG" or guessed or self.frames == 0:
             unread = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
-            return unread > _UNREAD_BYTES
+            is_counted = self.format == "MP3" and _vbri_frames(descriptor) is not None
+            return unread > (_ID3V1_BYTES if is_counted else _UNREAD_BYTES)
         return False
 
-    def cut_short(self) -> str | None:
-        """Return what libsndfile noticed of a file whose end is missing, None of a whole one."""
-        log = self.extra_info
-        if "Last page lacks an end-of-stream bit" in log:
-            return "the Ogg stream has no end"
-        for said, found in _LOGGED_SIZE.findall(log):
+    def cut_short(self, descriptor: int) -> str | None:
+        """Return what is known of a file whose end is missing, None of a whole one."""
+        if self.format == "OGG" and _ends_within_page(descriptor):
+            return "the Ogg stream ends in the middle of a page"
+        for said, found in _LOGGED_SIZE.findall(self.extra_info):
             if int(said) > int(found) and not _is_placeholder(int(said)):
                 return f"{int(said) - int(found)} of {said} bytes of samples are missing"
         return None
@@ -85,15 +91,47 @@ def _is_placeholder(size: int) -> bool:
     return 0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000
 
 
-def _has_xing_header(descriptor: int) -> bool:
-    """Tell whether an MP3 file says how many frames it has, behind its ID3v2 tag."""
+def _ends_within_page(descriptor: int) -> bool:
+    """Tell whether an Ogg file (RFC 3533) is truncated: its last page, or packet, goes on.
+
+    The end-of-stream flag does not tell: who splits a stream into files often never sets it.
+    """
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, _OGG_PAGE_BYTES, max(size - _OGG_PAGE_BYTES, 0))
+    page = tail[max(tail.rfind(b"OggS\0"), 0) :]
+    if not page.startswith(b"OggS"):
+        return False  # something else follows the stream
+    if len(page) < _OGG_HEADER_BYTES:
+        return True
+    n_segments = page[_OGG_HEADER_BYTES - 1]
+    segments = page[_OGG_HEADER_BYTES : _OGG_HEADER_BYTES + n_segments]
+    goes_on = segments[-1:] == b"\xff"
+    return goes_on or len(page) < _OGG_HEADER_BYTES + n_segments + sum(segments)
+
+
+def _first_packet(descriptor: int) -> bytes:
+    """Return the start of an MP3 file's first packet, behind its ID3v2 tag."""
     head = os.pread(descriptor, 10, 0)
     start = 0
     if head[:3] == b"ID3" and len(head) == 10:
         a, b, c, d = (byte & 0x7F for byte in head[6:])
         start = 10 + (a << 21 | b << 14 | c << 7 | d)
-    packet = os.pread(descriptor, 256, start)
+    return os.pread(descriptor, 256, start)
+
+
+def _has_xing_header(descriptor: int) -> bool:
+    """Tell whether an MP3 file says how many frames it has, where libsndfile looks for it."""
+    packet = _first_packet(descriptor)
     return b"Xing" in packet or b"Info" in packet
+
+
+def _vbri_frames(descriptor: int) -> int | None:
+    """Return the length that Fraunhofer's encoders write, which libsndfile does not read."""
+    packet = _first_packet(descriptor)
+    if packet[36:40] != b"VBRI":
+        return None
+    is_mpeg1 = packet[1] >> 3 & 3 == 3
+    return int.from_bytes(packet[50:54], "big") * (1152 if is_mpeg1 else 576)
 
 
 def _find_c_stderr() -> tuple[ctypes.c_void_p, int, int] | None:

@@ -36,7 +36,8 @@ def opened(source: Source) -> Iterator[int]:
     Raises
     ------
     InputError
-        When the source cannot be read, is neither file nor pipe, or is empty.
+        When the source cannot be read (``__cause__`` is then the OSError), is neither file nor
+        pipe, or is empty.
     """
     name = name_of(source)
     with ExitStack() as stack:
@@ -45,13 +46,14 @@ def opened(source: Source) -> Iterator[int]:
                 descriptor = _open_path(os.fspath(source), name, stack)
             else:
                 descriptor = _spool(source, stack)
-            size = os.fstat(descriptor).st_size
+            # Network file systems and failing disks may open a file and then not read it.
+            is_empty = not os.pread(descriptor, 1, 0)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = error.strerror if isinstance(error, OSError) else None
             raise InputError(
                 f"{name}: {reason or error}", hint="check the path and its permissions"
             ) from error
-        if size == 0:
+        if is_empty:
             raise InputError(f"{name}: is empty", hint="was it copied or downloaded completely?")
         yield descriptor
 
