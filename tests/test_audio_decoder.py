@@ -374,6 +374,15 @@ def test_an_ogg_stream_that_ends_within_a_page_is_partial(tmp_path, extension, s
     assert read(path)[1].partial == "the Ogg stream ends in the middle of a page"
 
 
+def test_an_ogg_stream_that_ends_within_a_packet_is_partial(tmp_path):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, music(6, seed=1, sample_rate=48000), 48000)
+    header = b"OggS\0\1" + bytes(20) + b"\2"  # a page that is whole, but not its packet
+    with path.open("ab") as file:
+        file.write(header + b"\xff\xff" + bytes(510))
+    assert read(path)[1].partial == "the Ogg stream ends in the middle of a packet"
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize(
     ("kind", "quality"), [("Info", "-b:a"), ("Xing", "-q:a"), ("VBRI", "-q:a")]

@@ -78,8 +78,8 @@ class Stream(soundfile.SoundFile):  # type: ignore[misc]
 
     def cut_short(self, descriptor: int) -> str | None:
         """Return what is known of a file whose end is missing, None of a whole one."""
-        if self.format == "OGG" and _ends_within_page(descriptor):
-            return "the Ogg stream ends in the middle of a page"
+        if self.format == "OGG" and (unit := _ogg_ends_within(descriptor)):
+            return f"the Ogg stream ends in the middle of a {unit}"
         for said, found in _LOGGED_SIZE.findall(self.extra_info):
             if int(said) > int(found) and not _is_placeholder(int(said)):
                 return f"{int(said) - int(found)} of {said} bytes of samples are missing"
@@ -91,22 +91,22 @@ def _is_placeholder(size: int) -> bool:
     return 0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000
 
 
-def _ends_within_page(descriptor: int) -> bool:
-    """Tell whether an Ogg file (RFC 3533) is truncated: its last page, or packet, goes on.
+def _ogg_ends_within(descriptor: int) -> str | None:
+    """Return what an Ogg file (RFC 3533) ends in the middle of, None where it is whole.
 
     The end-of-stream flag does not tell: who splits a stream into files often never sets it.
     """
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, _OGG_PAGE_BYTES, max(size - _OGG_PAGE_BYTES, 0))
-    page = tail[max(tail.rfind(b"OggS\0"), 0) :]
-    if not page.startswith(b"OggS"):
-        return False  # something else follows the stream
-    if len(page) < _OGG_HEADER_BYTES:
-        return True
-    n_segments = page[_OGG_HEADER_BYTES - 1]
-    segments = page[_OGG_HEADER_BYTES : _OGG_HEADER_BYTES + n_segments]
-    goes_on = segments[-1:] == b"\xff"
-    return goes_on or len(page) < _OGG_HEADER_BYTES + n_segments + sum(segments)
+    start = tail.rfind(b"OggS\0")
+    if start < 0:
+        return None  # something else follows the stream
+    header, rest = tail[start:][:_OGG_HEADER_BYTES], tail[start:][_OGG_HEADER_BYTES:]
+    n_segments = header[-1]
+    segments = rest[:n_segments]
+    if len(header) < _OGG_HEADER_BYTES or len(rest) < n_segments + sum(segments):
+        return "page"
+    return "packet" if segments[-1:] == b"\xff" else None
 
 
 def _first_packet(descriptor: int) -> bytes:
