@@ -6,7 +6,7 @@ import pty
 import re
 import signal
 import termios
-from contextlib import suppress
+import time
 
 import numpy as np
 import pytest
@@ -197,34 +197,23 @@ def test_ctrl_c_ends_it_with_what_was_printed_before(indexed, clips, tmp_path):
 
 def test_a_terminal_sees_each_answer_as_it_comes(indexed, clips, tmp_path, monkeypatch):
     monkeypatch.setitem(indexed.environment, "NO_COLOR", "1")
-    (tmp_path / "list").write_text(f"{clips / 'one.wav'}\n{clips / 'absent.wav'}\n" * 500)
+    os.mkfifo(tmp_path / "never.wav")  # nobody writes to it: given up after 10 s
+    names = [clips / "one.wav", clips / "absent.wav", tmp_path / "never.wav"]
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (40, 100))
-    process = indexed.start("query", "--files-from", tmp_path / "list", stdout=slave)
+    process = indexed.start("query", *names, stdout=slave)
     os.close(slave)
+    started = time.monotonic()
     shown = b""
-    while shown.count(b"song1.wav") < 2:
+    while b"no match" not in shown:
         shown += os.read(master, 4096)
-    assert process.poll() is None  # there are hundreds to come
+    assert time.monotonic() - started < 9
     process.send_signal(signal.SIGINT)
-    with suppress(OSError):  # the other end is closed
-        while True:
-            shown += os.read(master, 4096)
-    os.close(master)
     assert process.wait(20) == 130
+    os.close(master)
     heading, *lines = re.sub("\x1b[^m]*m", "", shown.decode()).splitlines()
-    assert heading.split() == [
-        "query",
-        "track",
-        "in",
-        "the",
-        "query",
-        "in",
-        "the",
-        "track",
-        "p_false",
+    assert re.split("  +", heading.strip()) == [
+        *("query", "track", "in the query", "in the track", "p_false")
     ]
-    assert 2 <= len(lines) < 1000
-    places = {line.index("song1.wav") for line in lines if "song1.wav" in line}
-    places |= {line.index("no match") for line in lines if "no match" in line}
-    assert places == {heading.index("track")}
+    place = heading.index("track")
+    assert [line[place:].split("  ")[0] for line in lines] == ["song1.wav", "no match"]
