@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from afp.errors import StoreError
 from afp.fingerprint import Track
 from afp.store import records
-from afp.store.records import BackendRecord, Failure, KnownPath, TrackRecord
+from afp.store.environment import translated
+from afp.store.records import BackendRecord, DamagedStoreError, Failure, KnownPath, TrackRecord
 
 if TYPE_CHECKING:
     import lmdb
 
 NEXT_TRACK = b"next_track_id"
+_NAME = "the catalogue"
 
 # LMDB's main table holds them all, told apart by the first byte of the key: a commit writes fewer
 # pages than with a table of LMDB's own for each, and opening one needs no transaction. In this
@@ -45,7 +47,8 @@ class Catalogue:
     def get(self, table: str, key: bytes) -> memoryview | None:
         """Return a payload, or None where the key is missing."""
         key = TABLES[table] + key
-        value = self.txn.get(key)
+        with translated(_NAME):
+            value = self.txn.get(key)
         return None if value is None else records.unseal(key, value, f"a record of {table!r}")
 
     def put(self, table: str, key: bytes, payload: bytes) -> None:
@@ -61,13 +64,15 @@ class Catalogue:
         """Iterate over the keys that begin with `prefix`, and their sealed values, in order."""
         start = TABLES[table] + prefix
         with self.txn.cursor() as cursor:
-            found = cursor.set_range(start)
+            with translated(_NAME):
+                found = cursor.set_range(start)
             while found:
                 key = bytes(cursor.key())
                 if not key.startswith(start):
                     return
                 yield key[1:], cursor.value()
-                found = cursor.next()
+                with translated(_NAME):
+                    found = cursor.next()
 
     def items(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
         """Iterate over the keys that begin with `prefix`, and their payloads, in order."""
@@ -76,7 +81,7 @@ class Catalogue:
 
     def count(self, table: str) -> int:
         """Return the number of records."""
-        with self.txn.cursor() as cursor:
+        with translated(_NAME), self.txn.cursor() as cursor:
             found = cursor.set_range(TABLES[table])
             keys = cursor.iternext(keys=True, values=False) if found else iter(())
             return sum(1 for _ in takewhile(lambda key: key[:1] == TABLES[table], keys))
@@ -129,7 +134,7 @@ class Catalogue:
         """Put a track's record and its newest file together."""
         file = self.path_entry(bytes.fromhex(record.paths[0]))
         if file is None:
-            raise StoreError(f"track {track_id} has lost its path", hint=records.DAMAGED)
+            raise DamagedStoreError(f"track {track_id} has lost its path", hint=records.ANEW)
         return Track(
             id=track_id,
             content_id=record.content_id,

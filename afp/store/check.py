@@ -1,15 +1,16 @@
 """Verification of a whole store: every checksum, every cross-reference."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from afp.errors import StoreError
 from afp.store import packing, records
-from afp.store.catalogue import TABLES
-from afp.store.manifest import read_manifest
-from afp.store.records import KnownPath, TrackRecord
+from afp.store.catalogue import TABLES, Catalogue
+from afp.store.manifest import Manifest, read_manifest
+from afp.store.records import BackendRecord, KnownPath, TrackRecord
+from afp.store.segment import Segment
 from afp.store.snapshot import Snapshot
 from afp.store.tails import Tail, axis_of
 
@@ -18,82 +19,112 @@ _T = TypeVar("_T")
 
 def check(snapshot: Snapshot) -> list[str]:
     """Return what is wrong with a store, a line each; nothing for a sound one."""
-    return list(dict.fromkeys(_Check(snapshot).run()))
+    found = _Check(snapshot.catalogue)
+    return list(dict.fromkeys([*found.of_catalogue(), *found.of_indexes(snapshot.segments)]))
+
+
+def check_catalogue(catalogue: Catalogue) -> list[str]:
+    """Return what is wrong with the catalogue alone, a line each, and what mends it."""
+    return list(dict.fromkeys(_Check(catalogue).of_catalogue()))
 
 
 class _Check:
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._catalogue = snapshot.catalogue
-        self._segments = snapshot.segments
-
-    def run(self) -> Iterator[str]:
-        problems: list[str] = []
-        tracks = self._table("tracks", records.track_of, TrackRecord.unpack, problems)
-        paths = self._table("paths", bytes, KnownPath.unpack, problems)
-        contents = self._table(
-            "content", bytes, lambda payload: records.track_of(bytes(payload)), problems
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._problems: list[str] = []
+        self._tracks = self._table("tracks", records.track_of, TrackRecord.unpack)
+        self._paths = self._table("paths", bytes, KnownPath.unpack)
+        self._contents = self._table(
+            "content", bytes, lambda payload: records.track_of(bytes(payload))
         )
-        self._table("header", bytes, bytes, problems)
-        self._table("failures", bytes, records.Failure.unpack, problems)
-        backends = self._table("backends", bytes, records.BackendRecord.unpack, problems)
-        tombstones = self._table("tombstones", records.backend_track_of, bytes, problems)
-        yield from problems
-        yield from _cross_check(tracks, paths, contents)
-        for backend in backends.values():
-            alive = {i for i, record in tracks.items() if backend.id in record.backends}
-            dead = {track for number, track in tombstones if number == backend.id}
-            yield from self._index(backend.id, backend.name, alive, dead)
+        self._table("header", bytes, bytes)
+        self._table("failures", bytes, records.Failure.unpack)
+        self._backends = self._table("backends", bytes, records.BackendRecord.unpack)
+        self._tombstones = self._table("tombstones", records.backend_track_of, bytes)
+        self._tails = self._table("tails", records.backend_track_of, Tail.unpack)
+
+    def of_catalogue(self) -> Iterator[str]:
+        faults = [
+            *self._problems,
+            *_cross_check(self._tracks, self._paths, self._contents),
+            *self._of_backends(),
+        ]
+        yield from faults
+        if faults:
+            yield f"the catalogue is damaged: {records.ANEW}"
+
+    def of_indexes(self, segments: Mapping[int, Segment]) -> Iterator[str]:
+        """Check the indexes that the catalogue names."""
+        for backend in self._backends.values():
+            manifest = self._manifest(backend.id)
+            if not isinstance(manifest, str):
+                yield from self._index(backend, manifest, segments)
 
     def _table(
-        self,
-        table: str,
-        key_of: Callable[[bytes], Any],
-        value_of: Callable[[memoryview], _T],
-        problems: list[str],
+        self, table: str, key_of: Callable[[bytes], Any], value_of: Callable[[memoryview], _T]
     ) -> dict[Any, _T]:
-        """Read a table; what cannot be read goes to `problems`."""
+        """Read a table; what cannot be read goes to the problems."""
         found = {}
-        for key, value in self._catalogue.values(table):
-            name = f"{table}: record {key.hex()}"
-            try:
-                found[key_of(key)] = value_of(records.unseal(TABLES[table] + key, value, name))
-            except StoreError as error:
-                problems.append(str(error))
-            except Exception as error:
-                problems.append(f"{name} makes no sense: {error!r}")
+        try:
+            for key, value in self._catalogue.values(table):
+                name = f"{table}: record {key.hex()}"
+                try:
+                    found[key_of(key)] = value_of(records.unseal(TABLES[table] + key, value, name))
+                except StoreError as error:
+                    self._problems.append(str(error))
+                except Exception as error:
+                    self._problems.append(f"{name} makes no sense: {error!r}")
+        except StoreError as error:
+            self._problems.append(f"{table}: {error}")
         return found
 
-    def _index(self, backend_id: int, name: str, alive: set[int], dead: set[int]) -> Iterator[str]:
+    def _manifest(self, backend_id: int) -> Manifest | str:
         try:
-            manifest = read_manifest(self._catalogue, backend_id)
+            return read_manifest(self._catalogue, backend_id)
         except (StoreError, TypeError, ValueError) as error:
-            yield f"{name}: its manifest cannot be read: {error}"
-            return
-        seen: list[int] = []
+            return str(error)
+
+    def _tails_of(self, backend_id: int) -> list[Tail]:
+        return [tail for (number, _), tail in self._tails.items() if number == backend_id]
+
+    def _of_backends(self) -> Iterator[str]:
+        known = {backend.id for backend in self._backends.values()}
+        for track_id, record in self._tracks.items():
+            if not known.issuperset(record.backends):
+                yield f"tracks: {track_id} is in the index of a backend that is not stored"
+        for backend in self._backends.values():
+            name = backend.name
+            manifest = self._manifest(backend.id)
+            if isinstance(manifest, str):
+                yield f"{name}: its manifest cannot be read: {manifest}"
+                continue
+            tails = self._tails_of(backend.id)
+            for tail in tails:
+                yield from (
+                    f"{name}: {line}" for line in _fingerprint(tail.track_id, tail.fingerprint)
+                )
+            if len(tails) != manifest.n_tails:
+                yield f"{name}: {len(tails)} tails where {manifest.n_tails} are counted"
+            elif not np.array_equal(axis_of(tails).bases, [tail.base for tail in tails]):
+                yield f"{name}: the tails do not follow each other on their axis"
+
+    def _index(
+        self, backend: BackendRecord, manifest: Manifest, segments: Mapping[int, Segment]
+    ) -> Iterator[str]:
+        name = backend.name
+        alive = {i for i, record in self._tracks.items() if backend.id in record.backends}
+        dead = {track for number, track in self._tombstones if number == backend.id}
+        seen = [tail.track_id for tail in self._tails_of(backend.id)]
         for record in manifest.segments:
-            segment = self._segments[record.id]  # open, so that no merge takes it away meanwhile
+            segment = segments[record.id]  # open, so that no merge takes it away meanwhile
             ids = segment.axis.track_ids.tolist()
             seen += ids
             faults = list(segment.damage())
+            for i, track_id in enumerate(ids):
+                faults += _fingerprint(track_id, segment.fingerprint(i))
             yield from (f"{name}: {fault}" for fault in faults)
             if faults:
-                yield f"{name}: segment {record.id} holds the tracks {_spans(alive & set(ids))}"
-            for i, track_id in enumerate(ids):
-                faults = list(_fingerprint(track_id, segment.fingerprint(i)))
-                yield from (f"{name}: {fault}" for fault in faults)
-        tails = []
-        for number, tail in self._tails(backend_id):
-            if isinstance(tail, str):
-                yield f"{name}: tail {number}: {tail}"
-            else:
-                tails.append(tail)
-                damage = _fingerprint(tail.track_id, tail.fingerprint)
-                yield from (f"{name}: {line}" for line in damage)
-        seen += [tail.track_id for tail in tails]
-        if len(tails) != manifest.n_tails:
-            yield f"{name}: {len(tails)} tails where {manifest.n_tails} are counted"
-        elif not np.array_equal(axis_of(tails).bases, [tail.base for tail in tails]):
-            yield f"{name}: the tails do not follow each other on their axis"
+                yield _remedy(name, record.id, alive & set(ids))
         if len(set(seen)) != len(seen):
             yield f"{name}: tracks are in its index twice"
         for what, ids in (
@@ -104,13 +135,14 @@ class _Check:
             if ids:
                 yield f"{name}: {what}: {_some(ids)}"
 
-    def _tails(self, backend_id: int) -> Iterator[tuple[int, "Tail | str"]]:
-        for key, value in self._catalogue.values("tails", records.backend_key(backend_id)):
-            base = records.backend_track_of(key)[1]
-            try:
-                yield base, Tail.unpack(records.unseal(TABLES["tails"] + key, value, "it"))
-            except StoreError as error:
-                yield base, str(error)
+
+def _remedy(name: str, segment_id: int, tracks: set[int]) -> str:
+    if not tracks:
+        return f"{name}: segment {segment_id} holds removed tracks only: `afp compact`"
+    return (
+        f"{name}: segment {segment_id} holds the tracks {_spans(tracks)}: `afp rm` them, "
+        "`afp index` their files again, then `afp compact`"
+    )
 
 
 def _fingerprint(track_id: int, sealed: bytes | memoryview) -> Iterator[str]:

@@ -21,11 +21,22 @@ import lmdb
 
 from afp.errors import StoreError
 from afp.store.lock import ReaderLock
+from afp.store.records import ANEW, DamagedStoreError
 
 # Address space only where it is plentiful and files are sparse; elsewhere the map grows.
 MAP_BYTES = 1 << 40 if sys.platform == "linux" and sys.maxsize > 1 << 32 else 1 << 28
 _SMALL_MAP_BYTES = 1 << 28
 _MAX_READERS = 1024
+
+# What LMDB says of pages that make no sense.
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.PanicError,
+    lmdb.CursorFullError,
+    lmdb.IncompatibleError,
+)
 
 _T = TypeVar("_T")
 _open: dict[tuple[int, int], "Environment"] = {}
@@ -52,7 +63,7 @@ def generations(folder: Path) -> list[int]:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path | str) -> Iterator[None]:
     """Turn what LMDB and the system raise into a `StoreError` with a remedy."""
     try:
         yield
@@ -62,10 +73,8 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
     except lmdb.ReadersFullError as error:
         raise StoreError(f"{path} has too many readers", hint="close some of them") from error
-    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError) as error:
-        raise StoreError(
-            f"{path} is damaged: {error}", hint="restore it from a backup, or index anew"
-        ) from error
+    except _DAMAGE as error:
+        raise DamagedStoreError(f"{path} is damaged: {error}", hint=ANEW) from error
     except lmdb.Error as error:
         hint = _disk_hint(error.args[0] if error.args else 0, str(error))
         raise StoreError(f"{path}: {error}", hint=hint) from error
@@ -210,9 +219,9 @@ class Environment:
         """Refuse a file that ends before its last page: reading there would kill the process."""
         expected = self._n_page_bytes()
         if 0 < self.n_bytes() < expected:
-            raise StoreError(
+            raise DamagedStoreError(
                 f"{self.path} is cut short: {self.n_bytes()} bytes instead of {expected}",
-                hint="restore it from a backup, or index anew",
+                hint=ANEW,
             )
 
     def _require_own_process(self) -> None:

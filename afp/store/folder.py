@@ -16,6 +16,7 @@ from afp.store.environment import (
 )
 from afp.store.lock import LOCK_NAME
 from afp.store.manifest import read_manifest
+from afp.store.records import DamagedStoreError
 from afp.store.segment import segment_path
 from afp.store.segment_writer import sync_folder
 
@@ -84,7 +85,10 @@ def sweep(path: Path, catalogue: Catalogue) -> None:
 
 
 def open_newest(path: Path) -> Environment:
-    """Open the newest generation of a store, whose format this code reads."""
+    """Open the newest generation of a store; `require_format` tells whether to read on.
+
+    No page of it is read here, so that damage there does not keep `check` from telling.
+    """
     for _ in range(ATTEMPTS):
         with translated(path):
             if not path.exists():
@@ -93,21 +97,10 @@ def open_newest(path: Path) -> Environment:
                 raise StoreError(f"{path} holds no afp store", hint="run `afp index` first")
             newest = data_path(path, generations(path)[-1])
         try:
-            environment = Environment.acquire(newest)
+            return Environment.acquire(newest)
         except StoreError:
             if newest.exists():
-                raise
-            continue  # compacted meanwhile
-        try:
-            txn = environment.read()
-            try:
-                _require_format(Catalogue(txn), path)
-            finally:
-                txn.abort()
-        except BaseException:
-            environment.release()
-            raise
-        return environment
+                raise  # otherwise compacted meanwhile
     raise StoreError(f"{path} changes too fast to be opened", hint="try again")
 
 
@@ -116,10 +109,17 @@ def _write_header(txn: "lmdb.Transaction[Any]") -> None:
     Catalogue(txn).put("header", _HEADER, records.to_json(header))
 
 
-def _require_format(catalogue: Catalogue, path: Path) -> None:
+def require_format(catalogue: Catalogue, path: Path) -> None:
+    """Refuse a store that another format, or another kind of machine, has written.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be read.
+    """
     payload = catalogue.get("header", _HEADER)
     if payload is None:
-        raise StoreError(f"{path} has no header", hint="restore it from a backup, or index anew")
+        raise DamagedStoreError(f"{path} has no header", hint=records.ANEW)
     header = records.from_json(payload)
     if header["format"] > FORMAT:
         raise StoreError(

@@ -13,7 +13,7 @@ from afp.index import Hits, TimeAxis
 from afp.store import packing, records
 from afp.store.axis import Axis
 from afp.store.postings import Run, gather, mix
-from afp.store.records import DAMAGED
+from afp.store.records import REPLACE
 
 if TYPE_CHECKING:
     from afp.store.snapshot import Snapshot
@@ -97,7 +97,7 @@ class SectionLists:
             if gather(run.positions, starts, counts, kept, rows[part], positions[part]) >= (
                 section.stop
             ):
-                raise StoreError("a segment holds positions behind its last track", hint=DAMAGED)
+                raise StoreError("a segment holds positions behind its last track", hint=REPLACE)
             at += size
         return Hits(rows, positions, section.axis)
 
@@ -147,7 +147,8 @@ class StoreIndexReader:
             if i is not None and section.axis.alive[i]:
                 what = f"the fingerprint of track {track_id}"
                 key = records.track_key(track_id)
-                return packing.unpack(records.unseal(key, section.fingerprint(i), what))[0]
+                sealed = section.fingerprint(i)
+                return packing.unpack(records.unseal(key, sealed, what, REPLACE))[0]
         raise StoreError(
             f"track {track_id} has no fingerprint of {self._backend!r}",
             hint=f"`afp index -b {self._backend}` adds it",

@@ -209,8 +209,8 @@ class IndexWriter:
         """
         try:
             segment = Segment.open(self._folder, record)
-        except (StoreError, FileNotFoundError) as error:
-            raise DamagedSegmentError(record.id, str(error)) from error
+        except StoreError as error:
+            raise DamagedSegmentError(record.id, str(error), error.hint) from error
         if segment.axis.alive(dead_tracks(self._catalogue, self.backend_id)).any():
             for fault in segment.damage():
                 raise DamagedSegmentError(record.id, fault)

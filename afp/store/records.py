@@ -15,7 +15,16 @@ _BACKEND = struct.Struct(">H")
 _BACKEND_TRACK = struct.Struct(">HQ")
 _FILE = struct.Struct("<qqq")
 
-DAMAGED = "run `afp check` to see what else is damaged, then index those files again"
+ANEW = "move the store away and index anew"  # what mends a catalogue
+# What mends a segment that can be opened.
+REPLACE = (
+    "`afp rm` the tracks that `afp check` names with the segment, `afp index` their files again, "
+    "then `afp compact`"
+)
+
+
+class DamagedStoreError(StoreError):
+    """Part of a store is not what was written."""
 
 
 def seal(key: bytes, payload: bytes) -> bytes:
@@ -23,17 +32,17 @@ def seal(key: bytes, payload: bytes) -> bytes:
     return _CRC.pack(zlib.crc32(payload, zlib.crc32(key))) + payload
 
 
-def unseal(key: bytes, value: bytes | memoryview, what: str) -> memoryview:
+def unseal(key: bytes, value: bytes | memoryview, what: str, remedy: str = ANEW) -> memoryview:
     """Return the payload of a sealed value.
 
     Raises
     ------
-    StoreError
+    DamagedStoreError
         When the checksum does not fit.
     """
     payload = memoryview(value)[_CRC.size :]
     if len(value) < _CRC.size or zlib.crc32(payload, zlib.crc32(key)) != _CRC.unpack_from(value)[0]:
-        raise StoreError(f"{what} fails its checksum", hint=DAMAGED)
+        raise DamagedStoreError(f"{what} fails its checksum", hint=remedy)
     return payload
 
 

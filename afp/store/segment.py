@@ -30,12 +30,14 @@ from afp.store.postings import (
     pair,
     remainder_type,
 )
-from afp.store.records import DAMAGED
+from afp.store.records import ANEW, REPLACE, DamagedStoreError
 
 MAGIC = b"AFPSEGM\x02"
 BLOCK = 1 << 18
 # magic, bits, unused, n_tracks, n_postings, n_fingerprint_bytes
 HEADER = struct.Struct("<8sIIQQQ")
+MOST_BITS = 32  # of a hash
+_RESTORE = f"restore it from a backup; without one, {ANEW}"
 
 
 class DamagedSegmentError(StoreError):
@@ -47,13 +49,14 @@ class DamagedSegmentError(StoreError):
         The segment.
     fault : str
         What is wrong with it.
+    hint : str
+        What mends it.
     """
 
-    def __init__(self, segment_id: int, fault: str) -> None:
+    def __init__(self, segment_id: int, fault: str, hint: str = REPLACE) -> None:
         super().__init__(
             f"{fault}, so that it cannot be merged",
-            hint="restore the store from a backup, or remove the tracks that `afp check` names, "
-            "compact, and index their files again",
+            hint=hint,
         )
         self.segment_id = segment_id
 
@@ -141,19 +144,27 @@ class Segment:
 
         Raises
         ------
-        FileNotFoundError
-            When a merge has replaced it since its manifest was read.
         StoreError
-            When the file is not what the manifest says.
+            When the file is not what the manifest says, or cannot be read; because of a
+            `FileNotFoundError` also when a merge has replaced it since its manifest was read.
         """
         path = segment_path(folder, record.id)
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != record.n_bytes:
-                raise _damage(path, f"has {size} bytes instead of {record.n_bytes}")
-            buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != record.n_bytes:
+                    raise _damage(path, f"has {size} bytes instead of {record.n_bytes}")
+                buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except FileNotFoundError as error:
+            raise _damage(path, "is missing") from error
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be read: {error.strerror or error}",
+                hint="every command needs this segment: let yourself read it, or " + _RESTORE,
+            ) from error
         magic, bits, _, n_tracks, n_postings, n_fingerprint_bytes = HEADER.unpack_from(buffer)
-        if (magic, n_tracks, n_postings) != (MAGIC, record.n_tracks, record.n_postings):
+        expected = (MAGIC, record.n_tracks, record.n_postings)
+        if (magic, n_tracks, n_postings) != expected or bits > MOST_BITS:
             raise _damage(path, "has a damaged header")
         at = Layout.of(bits, n_tracks, n_postings, n_fingerprint_bytes)
         if at.end != size or zlib.crc32(memoryview(buffer)[: at.head_end]) != record.head_crc:
@@ -199,7 +210,7 @@ class Segment:
         a, b = first << (run.bits - bits), last << (run.bits - bits)
         edges = run.directory[a : b + 1]
         if np.any(edges[1:] < edges[:-1]) or edges[-1] > len(run.positions):
-            raise StoreError(f"segment {self.record.id} has a damaged directory", hint=DAMAGED)
+            raise StoreError(f"segment {self.record.id} has a damaged directory", hint=REPLACE)
         keys = np.empty(int(edges[-1]) - int(edges[0]), np.uint64)
         expand(run.directory, run.remainders, run.positions, run.bits, a, b, keys)
         return keys
@@ -231,4 +242,4 @@ def segment_path(folder: Path, segment_id: int) -> Path:
 
 
 def _damage(path: Path, what: str) -> StoreError:
-    return StoreError(f"{path} {what}", hint=DAMAGED)
+    return DamagedStoreError(f"{path} {what}", hint=_RESTORE)

@@ -53,8 +53,9 @@ class Views:
 
         Raises
         ------
-        FileNotFoundError
-            When a merge overtook the transaction.
+        StoreError
+            When a part cannot be read; because of a `FileNotFoundError` also when a merge overtook
+            the transaction.
         """
         txn_id = catalogue.txn.id()
         if txn_id == self._txn_id:

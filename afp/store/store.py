@@ -13,12 +13,20 @@ from afp.fingerprint import Track
 from afp.store import records
 from afp.store.catalogue import Catalogue
 from afp.store.environment import Environment, data_path, generations, translated
-from afp.store.folder import ATTEMPTS, SEGMENTS, create, open_newest, prepare_folder, sweep
+from afp.store.folder import (
+    ATTEMPTS,
+    SEGMENTS,
+    create,
+    open_newest,
+    prepare_folder,
+    require_format,
+    sweep,
+)
 from afp.store.index_writer import Batch, IndexWriter, check_fingerprint
 from afp.store.lock import WriterLock
 from afp.store.manifest import Manifest
 from afp.store.new_track import NewTrack, enter
-from afp.store.records import BackendRecord, Failure
+from afp.store.records import BackendRecord, DamagedStoreError, Failure
 from afp.store.segment import DamagedSegmentError, SegmentRecord, segment_path
 from afp.store.segment_writer import sync_folder
 from afp.store.snapshot import Snapshot, Views
@@ -73,8 +81,8 @@ class Store:
         Raises
         ------
         StoreError
-            When there is no store, another writer has it, a newer afp has written it, or the
-            system refuses.
+            When there is no store, another writer has it, or the system refuses. When a newer afp
+            has written it, or it is damaged: for reading, with the first look into it.
         """
         if not write:
             return cls(path, open_newest(path), None)
@@ -85,7 +93,7 @@ class Store:
             create(path)
             store = cls(path, open_newest(path), lock)
             try:
-                store._read(partial(sweep, path))
+                store.look(partial(sweep, path))
             except BaseException:
                 store._environment.release()
                 raise
@@ -121,8 +129,10 @@ class Store:
                 self._views = Views(self._segments)
             txn = self._environment.read()
             try:
+                catalogue = Catalogue(txn)
+                require_format(catalogue, self.folder)
                 with translated(self.folder):
-                    self._views.refresh(Catalogue(txn))
+                    self._views.refresh(catalogue)
                 return Snapshot(self._environment.share(), txn, self._views)
             except StoreError as error:
                 txn.abort()
@@ -133,6 +143,17 @@ class Store:
                 txn.abort()
                 raise
         raise missing
+
+    def look(self, look: Callable[[Catalogue], _T]) -> _T:
+        """Look into the catalogue as it is now, without opening the indexes."""
+        self._require_open()
+        txn = self._environment.read()
+        try:
+            catalogue = Catalogue(txn)
+            require_format(catalogue, self.folder)
+            return look(catalogue)
+        finally:
+            txn.abort()
 
     def backends(self) -> dict[str, BackendRecord]:
         """Return the registered backends by name."""
@@ -145,11 +166,14 @@ class Store:
             return snapshot.failures()
 
     def check(self) -> list[str]:
-        """Compare every checksum and every cross-reference; return what is wrong, a line each."""
-        from afp.store.check import check
+        """Compare every checksum and every cross-reference; return what is wrong, a line each.
 
-        with self.snapshot() as snapshot:
-            return check(snapshot)
+        In a process of its own, which damage may kill as LMDB follows it anywhere.
+        """
+        from afp.store.check_process import check_apart
+
+        self._require_open()
+        return check_apart(self.folder)
 
     def stats(self) -> "StoreStats":
         """Return sizes and counts."""
@@ -279,7 +303,7 @@ class Store:
 
         Free pages are given back when there are many, so that each was worth its rewriting.
         """
-        for backend in self._read(Catalogue.backends).values():
+        for backend in self.look(Catalogue.backends).values():
             manifest = self._change_index(backend.id, IndexWriter.flush_tails)
             while (due := manifest.due_merge_at_rest(self._damaged)) is not None:
                 manifest = self._merge(backend.id, manifest, due)
@@ -297,10 +321,15 @@ class Store:
         Raises
         ------
         StoreError
-            When a segment to be merged is damaged: its index stays as it is.
+            When the catalogue is damaged, or a segment to be merged: its index stays as it is.
         """
+        from afp.store.check_process import check_apart
+
+        self._require_open()
+        for fault in check_apart(self.folder, catalogue_only=True):
+            raise DamagedStoreError(f"{fault}, so that it cannot be compacted", hint=records.ANEW)
         before = self.n_bytes()
-        for backend in self._read(Catalogue.backends).values():
+        for backend in self.look(Catalogue.backends).values():
             self._change_index(backend.id, IndexWriter.merge_all)
         self._rewrite_catalogue()
         return Compaction(before, self.n_bytes())
@@ -331,7 +360,7 @@ class Store:
         self._environment.release()
         self._environment = environment
         self._views = Views(self._segments)
-        self._read(partial(sweep, self.folder))
+        self.look(partial(sweep, self.folder))
 
     def _change(self, change: Callable[[Catalogue], _T]) -> _T:
         self._require_open()
@@ -343,14 +372,6 @@ class Store:
             return change(Catalogue(txn))
 
         return environment.write(run)
-
-    def _read(self, look: Callable[[Catalogue], _T]) -> _T:
-        self._require_open()
-        txn = self._environment.read()
-        try:
-            return look(Catalogue(txn))
-        finally:
-            txn.abort()
 
     def _change_index(
         self, backend_id: int, change: Callable[[IndexWriter], list[SegmentRecord]]
