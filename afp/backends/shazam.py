@@ -75,7 +75,7 @@ class Backend:
     context_seconds = 4.0
     window_seconds = 12.0
 
-    def __init__(self, *, density: float = 80.0, peak_density: float = 36.0) -> None:
+    def __init__(self, *, density: float = 94.0, peak_density: float = 40.0) -> None:
         if not 5 <= density <= 500:
             raise ValueError(f"density must be 5 to 500 landmarks a second, not {density}")
         if not 5 <= peak_density <= VERIFYING_PEAKS:
