@@ -29,12 +29,13 @@ FIRST_BIN = 20  # 156 Hz: below, rooms and small loudspeakers leave little
 N_BINS = 456  # up to 3.7 kHz
 FINENESS = 4  # frames of a query in a frame of a reference
 
+# In frames of the reference and bins, to either side; queries use `FINENESS` times the frames.
 WHITENING_FRAMES = 32
 WHITENING_BINS = 20
 WHITENING_BREADTH = 0.3
 MAXIMUM_FRAMES = 1
 MAXIMUM_BINS = 4
-RANKING_FRAMES = 16
+RANKING_FRAMES = 16  # about a second in all, in which peaks compete
 
 FAN_OUT = 5
 TARGET_FRAMES = 31
@@ -51,9 +52,10 @@ OFFSET_SEARCH = 4  # fine frames around a histogram peak
 OTHER_SPEEDS = (0.99, 1.01, 0.98, 1.02, 0.97, 1.03, 0.96, 1.04, 0.95, 1.05)
 SPEED_STEPS = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
 MAX_SPEED_ROUNDS = 4
-WORTH_REFINING = 2.5  # score
+WORTH_REFINING = 2.5  # score from which speeds between those of the search are tried
 SURE = 1e-5  # p_false at which other speeds are not searched
 
+# Fitted by benchmarks/null_model.py at the default density.
 NULL = NullModel(score=3.35, decay=3.9, hours=10.6)
 
 
