@@ -63,9 +63,10 @@ class Catalogue:
     def values(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
         """Iterate over the keys that begin with `prefix`, and their sealed values, in order."""
         start = TABLES[table] + prefix
-        with self.txn.cursor() as cursor:
-            with translated(_NAME):
-                found = cursor.set_range(start)
+        with translated(_NAME):
+            cursor = self.txn.cursor()
+            found = cursor.set_range(start)
+        with cursor:
             while found:
                 key = bytes(cursor.key())
                 if not key.startswith(start):

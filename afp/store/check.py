@@ -15,12 +15,17 @@ from afp.store.snapshot import Snapshot
 from afp.store.tails import Tail, axis_of
 
 _T = TypeVar("_T")
+_CATALOGUE = f"the catalogue is damaged: {records.ANEW}"
 
 
 def check(snapshot: Snapshot) -> list[str]:
-    """Return what is wrong with a store, a line each; nothing for a sound one."""
+    """Return what is wrong with a store, a line each, and what mends it; nothing for a sound one.
+
+    What a damaged catalogue says of the indexes is not compared with them.
+    """
     found = _Check(snapshot.catalogue)
-    return list(dict.fromkeys([*found.of_catalogue(), *found.of_indexes(snapshot.segments)]))
+    faults = list(found.of_catalogue()) or list(found.of_indexes(snapshot.segments))
+    return list(dict.fromkeys(faults))
 
 
 def check_catalogue(catalogue: Catalogue) -> list[str]:
@@ -51,7 +56,7 @@ class _Check:
         ]
         yield from faults
         if faults:
-            yield f"the catalogue is damaged: {records.ANEW}"
+            yield _CATALOGUE
 
     def of_indexes(self, segments: Mapping[int, Segment]) -> Iterator[str]:
         """Check the indexes that the catalogue names."""
@@ -125,15 +130,19 @@ class _Check:
             yield from (f"{name}: {fault}" for fault in faults)
             if faults:
                 yield _remedy(name, record.id, alive & set(ids))
+        contradictions = []
         if len(set(seen)) != len(seen):
-            yield f"{name}: tracks are in its index twice"
+            contradictions.append(f"{name}: tracks are in its index twice")
         for what, ids in (
             ("tracks are missing from its index", (alive | dead) - set(seen)),
             ("tracks in its index are neither stored nor removed", set(seen) - alive - dead),
             ("tracks are stored and removed", alive & dead),
         ):
             if ids:
-                yield f"{name}: {what}: {_some(ids)}"
+                contradictions.append(f"{name}: {what}: {_some(ids)}")
+        yield from contradictions
+        if contradictions:
+            yield _CATALOGUE
 
 
 def _remedy(name: str, segment_id: int, tracks: set[int]) -> str:

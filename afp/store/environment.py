@@ -36,6 +36,7 @@ _DAMAGE = (
     lmdb.PanicError,
     lmdb.CursorFullError,
     lmdb.IncompatibleError,
+    lmdb.BadTxnError,  # after one of the others
 )
 
 _T = TypeVar("_T")
