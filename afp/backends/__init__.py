@@ -36,7 +36,12 @@ def create(name: str, **parameters: Parameter) -> Backend:
     if name.isidentifier() and name != "protocol" and find_spec(f"{__name__}.{name}"):
         factory = import_module(f"{__name__}.{name}").Backend
     elif name in (plug_ins := _plug_ins()):
-        factory = plug_ins[name].load()
+        try:
+            factory = plug_ins[name].load()
+        except Exception as error:  # another package's code
+            raise UsageError(
+                f"backend {name!r} cannot be loaded: {error}", hint="reinstall its package"
+            ) from error
     else:
         raise UsageError(
             f"no backend is called {name!r}", hint=f"choose one of: {', '.join(names())}"
