@@ -119,9 +119,11 @@ def test_an_entry_point_is_a_backend(monkeypatch):
 
 
 def test_a_broken_entry_point_is_named(monkeypatch):
-    point = EntryPoint("broken", "no_such_package:Backend", backends.ENTRY_POINT_GROUP)
+    point = importlib.metadata.EntryPoint(
+        "broken", "no_such_package:Backend", backends.ENTRY_POINT_GROUP
+    )
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
-    with pytest.raises(UsageError, match="backend 'broken' cannot be loaded: .*no_such_package"):
+    with pytest.raises(UsageError, match=r"backend 'broken' cannot be loaded: .*no_such_package"):
         backends.create("broken")
 
 
