@@ -338,6 +338,6 @@ def test_an_empty_mount_point_stops_a_prune(folder, path):
     (folder / "disk").mkdir()
     with (
         Store.open(path, write=True) as store,
-        pytest.raises(UsageError, match=r"disk/one is missing or empty: is a disk not mounted\?"),
+        pytest.raises(StoreError, match=r"disk/one is missing or empty: is a disk not mounted\?"),
     ):
         prune(store)

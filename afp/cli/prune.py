@@ -14,6 +14,10 @@ from afp.cli.command import Command
         "afp prune --dry-run",
         "afp prune",
     ),
+    exit_statuses={
+        0: "Removed, or to be removed.",
+        4: "The store cannot be used, or a disk seems not to be mounted; nothing is removed.",
+    },
 )
 @options.store
 @options.dry_run
@@ -30,11 +34,15 @@ def command(*, store_path: Path, dry_run: bool, wait_seconds: float, force: bool
         vanished = prune(store, dry_run=dry_run, force=force)
     for path in vanished.paths:
         terminal.tsv_line((path,))
-    verb = "would be removed" if dry_run else "removed"
+    verb = "removed"
+    if dry_run:
+        verb = "missing" if vanished.refusal else "would be removed"
     n_failures = len(vanished.failures)
     terminal.note(
         f"{terminal.count(len(vanished.paths), 'path')} and "
         f"{terminal.count(len(vanished.tracks), 'track')} {verb}"
         + f", {terminal.count(n_failures, 'failed file')} forgotten"
-        * bool(n_failures)
+        * (bool(n_failures) and vanished.refusal is None)
     )
+    if vanished.refusal is not None:
+        raise vanished.refusal

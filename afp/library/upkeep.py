@@ -2,11 +2,11 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from afp.errors import UsageError
+from afp.errors import StoreError
 from afp.fingerprint import Track
 from afp.store import Snapshot, Store
 
@@ -38,11 +38,14 @@ class Vanished:
         Tracks that have no other path.
     failures : list of str
         Paths of files that could not be indexed and are gone as well.
+    refusal : StoreError or None
+        Why `prune` would not remove them.
     """
 
     paths: list[str]
     tracks: list[Track]
     failures: list[str]
+    refusal: StoreError | None = None
 
 
 def find_vanished(snapshot: Snapshot) -> Vanished:
@@ -66,23 +69,25 @@ def prune(store: Store, *, dry_run: bool = False, force: bool = False) -> Vanish
     store : Store
         Open for writing, unless it is a dry run.
     dry_run : bool
-        Only say what would go.
+        Only say what would go, and in `Vanished.refusal` whether it would be refused.
     force : bool
         Also when it looks as if a disk were not mounted.
 
     Raises
     ------
-    UsageError
-        When most files are gone, or all those below a folder that looks like an empty or missing
-        mount point.
+    StoreError
+        When it is no dry run and most files are gone, or all those below a folder that looks
+        like an empty or missing mount point.
     """
     with store.snapshot() as snapshot:
         vanished = find_vanished(snapshot)
         n_paths = len(snapshot.paths())
-    if not force and not dry_run:
-        _refuse_unmounted(vanished.paths, n_paths)
-    if not dry_run:
-        store.forget_paths([*vanished.paths, *vanished.failures])
+    refusal = None if force else _refusal(vanished.paths, n_paths)
+    if dry_run:
+        return replace(vanished, refusal=refusal)
+    if refusal is not None:
+        raise refusal
+    store.forget_paths([*vanished.paths, *vanished.failures])
     return vanished
 
 
@@ -101,8 +106,8 @@ def is_gone(path: str) -> bool:
     return False
 
 
-def _refuse_unmounted(gone: Iterable[str], n_paths: int) -> None:
-    gone = list(gone)
+def _refusal(gone: Sequence[str], n_paths: int) -> StoreError | None:
+    """Say that a disk seems not to be mounted, when so."""
     hint = "mount the disk that they are on, or, when they are really gone: afp prune --force"
     folders_below: dict[Path, set[Path]] = defaultdict(set)
     for folder in {Path(path).parent for path in gone}:
@@ -117,9 +122,10 @@ def _refuse_unmounted(gone: Iterable[str], n_paths: int) -> None:
             unmounted = (below_mount_parent or len(folders) > 1) and _is_empty_folder(existing)
         if unmounted:
             folder = min(folders)
-            raise UsageError(f"{folder} is missing or empty: is a disk not mounted?", hint=hint)
+            return StoreError(f"{folder} is missing or empty: is a disk not mounted?", hint=hint)
     if 2 * len(gone) > n_paths:
-        raise UsageError(f"{len(gone)} of {n_paths} files are missing", hint=hint)
+        return StoreError(f"{len(gone)} of {n_paths} files are missing", hint=hint)
+    return None
 
 
 def _is_empty_folder(path: Path) -> bool:
