@@ -91,6 +91,8 @@ def _built(
 ) -> Backend:
     """Build a backend with the recorded parameters and those, and hold it against the record."""
     recorded = {} if record is None else record.parameters
+    if parameters:
+        _require_kinds(create(name), parameters)
     try:
         backend = create(name, **{**recorded, **(parameters or {})})
     except UsageError:
@@ -109,6 +111,24 @@ def _built(
             replace(record, parameters=backend.parameters(), hop_seconds=backend.hop_seconds)
         )
     return backend
+
+
+def _require_kinds(backend: Backend, parameters: Mapping[str, Parameter]) -> None:
+    """Refuse a text where the backend's default is a number, and the like."""
+    for name, default in backend.parameters().items():
+        kind = _kind(default)
+        if name in parameters and _kind(parameters[name]) != kind:
+            raise UsageError(
+                f"parameter {name!r} of backend {backend.name!r} takes {kind}, "
+                f"not {parameters[name]!r}",
+                hint=f"its default is {name}={default}",
+            )
+
+
+def _kind(value: Parameter) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "a number" if isinstance(value, int | float) else "a text"
 
 
 def _require_version(record: BackendRecord, version: int) -> None:
