@@ -70,10 +70,10 @@ class Cli:
     def index(self, *arguments: str | bytes | Path, status: int = 0, **options: bytes):
         return self("index", "-b", BACKEND, *arguments, status=status, **options)
 
-    def on_terminal(self, *arguments: str | Path, status: int = 0) -> str:
-        """Run a command on a terminal of 100 columns; return what it showed."""
+    def on_terminal(self, *arguments: str | Path, status: int = 0, columns: int = 100) -> str:
+        """Run a command on a terminal; return what it showed."""
         master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (40, 100))
+        termios.tcsetwinsize(slave, (40, columns))
         environment = {**self.environment, "TERM": "xterm"}
         command = [*AFP, *map(os.fspath, arguments)]
         process = subprocess.Popen(

@@ -125,3 +125,8 @@ def test_doctor_prepares_the_kernels_of_the_store_too():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_demo_says_which_backend_it_uses():
+    output = CliRunner().invoke(app, ["demo", "--help"], prog_name="afp").output
+    assert "Backend.  [default: shazam]" in output

@@ -137,6 +137,12 @@ def test_nothing_to_do_makes_no_store(cli, tmp_path):
     assert "no audio files found" in err
     assert not cli.store.exists()
     cli("index", status=2)
+    for arguments in (["index", ""], ["index", tmp_path, ""], ["index", "--files-from", ""]):
+        _, err = cli(*arguments, status=2)
+        assert "a path is empty" in err
+    _, err = cli("index", "-0", "--files-from", "-", stdin=b"nothing\0\0", status=2)
+    assert "path 2 of --files-from - is empty" in err
+    assert not cli.store.exists()
     _, err = cli("index", "-b", "no-such-backend", tmp_path, status=2)
     assert "no-such-backend" in err
 
@@ -278,6 +284,9 @@ def test_a_second_writer_is_told_who_is_first(cli, plugin, folder, tmp_path):
 def test_parameters_are_for_the_backend_to_judge(cli, folder):
     _, err = cli("index", "-b", "loudest", "-p", "no_such=1", folder, status=2)
     assert err.startswith("afp: error: backend 'loudest' has no parameter 'no_such'")
+    for value in ("abc", "true", ""):
+        _, err = cli("index", "-p", f"density={value}", folder, status=2)
+        assert "parameter 'density' of backend 'shazam' takes a number, not " in err
     _, err = cli("index", "-b", "loudest", "-p", "nonsense", folder, status=2)
     assert "NAME=VALUE" in err
     _, err = cli("index", "-b", "loudest", "-b", "slow", "-p", "a=1", folder, status=2)

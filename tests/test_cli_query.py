@@ -73,8 +73,8 @@ def test_json_has_one_object_for_every_query(indexed, clips, music):
 def test_a_terminal_gets_a_table(indexed, clips, monkeypatch):
     monkeypatch.setitem(indexed.environment, "NO_COLOR", "1")
     shown = indexed.on_terminal("query", clips / "one.wav", clips / "absent.wav")
-    assert "\x1b[3" not in shown  # no colour
-    heading, first, second = re.sub("\x1b[^m]*m", "", shown).splitlines()
+    assert "\x1b" not in shown
+    heading, first, second = shown.splitlines()
     assert re.split("  +", heading.strip()) == [
         *("query", "track", "in the query", "in the track", "p_false")
     ]
@@ -101,6 +101,11 @@ def test_usage_errors(indexed, clips):
         ["query"],
         ["query", "-n", "0", "x.wav"],
         ["query", "--nonsense"],
+        ["query", ""],
+        ["query", clips / "one.wav", ""],
+        ["query", "-d", "", clips / "one.wav"],
+        ["query", "--files-from", ""],
+        *(["query", "--max-p", p, clips / "one.wav"] for p in ("nan", "-0.1", "1.1", "inf")),
         ["nonsense"],
     ):
         out, err = indexed(*arguments, status=2)
@@ -131,6 +136,12 @@ def test_audio_from_standard_input(indexed, clips, music):
     assert result["matches"][0]["track"]["path"] == str(music / "song2.wav")
     out, _ = indexed("query", "-", "--json", stdin=b"", status=3)
     assert json.loads(out)["error"]
+    _, err = indexed("query", "-", stdin=b"x", status=3)
+    assert err.startswith("afp: warning: standard input: cannot be decoded")
+    silence = (clips / "silence.wav").read_bytes()
+    assert indexed("query", "-", stdin=silence, status=1)[1] == "standard input: no match\n"
+    _, err = indexed("query", "-", stdin=silence[:60_000], status=1)
+    assert err.startswith("afp: warning: standard input: only in part")
     indexed("query", "-", "-", status=2)
 
 
@@ -141,6 +152,14 @@ def test_clips_from_a_list(indexed, clips, tmp_path):
     assert [line.split("\t")[0] for line in out.splitlines()] == listed
     out, _ = indexed("query", "-0", "--files-from", "-", stdin="\0".join(listed).encode() + b"\0")
     assert [line.split("\t")[0] for line in out.splitlines()] == listed
+    blank = "\n\n  \r\n".join(["", *listed, ""])
+    out, _ = indexed("query", "--files-from", "-", stdin=blank.encode())
+    assert [line.split("\t")[0] for line in out.splitlines()] == listed
+    for names in ("\0", "\0".join([listed[0], "", listed[1], ""]), listed[0] + "\0\0"):
+        out, err = indexed("query", "-0", "--files-from", "-", stdin=names.encode(), status=2)
+        assert out == ""
+        assert "of --files-from - is empty" in err
+    indexed("query", "-0", "--files-from", "-", status=1)
     indexed("query", "-0", clips / "one.wav", status=2)
     _, err = indexed("query", "--files-from", tmp_path / "no-list", status=3)
     assert "no-list" in err
@@ -217,3 +236,64 @@ def test_a_terminal_sees_each_answer_as_it_comes(indexed, clips, tmp_path, monke
     ]
     place = heading.index("track")
     assert [line[place:].split("  ")[0] for line in lines] == ["song1.wav", "no match"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "headings"),
+    [
+        (80, ["query", "track", "in the query", "in the track", "p_false"]),
+        (58, ["query", "track", "in the query", "in the track"]),
+        (42, ["query", "track", "in the track"]),
+        (28, ["track", "in the track"]),
+        (20, ["track"]),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_times(
+    cli, indexed, clips, music, tmp_path, monkeypatch, columns, headings
+):
+    long = tmp_path / "a name of a file that takes a good deal of room.wav"
+    long.write_bytes((music / "song1.wav").read_bytes())
+    cli.index(long)
+    monkeypatch.setitem(cli.environment, "NO_COLOR", "1")
+    heading, *lines = cli.on_terminal("query", clips / "one.wav", columns=columns).splitlines()
+    assert re.split("  +", heading.strip()) == headings
+    assert max(map(len, (heading, *lines))) <= columns
+    n_times = sum(name.startswith("in ") for name in headings)
+    assert len(re.findall(r"\d:\d\d\.\d–\d:\d\d\.\d(?!\S)", lines[0])) == n_times
+    assert "".join("".join(lines).split()).count("room.wav") == 1
+    assert len(lines) <= (5 if columns > 20 else 4)
+
+
+def test_queries_on_a_narrow_terminal_keep_their_names(indexed, clips, monkeypatch):
+    monkeypatch.setitem(indexed.environment, "NO_COLOR", "1")
+    shown = indexed.on_terminal("query", clips / "one.wav", clips / "two.wav", columns=30)
+    assert [line.split() for line in shown.splitlines()] == [
+        ["query", "track"],
+        ["one.wav", "song1.wav"],
+        ["two.wav", "song2.wav"],
+    ]
+
+
+def test_pieces_of_a_table_are_alike_though_names_are_long(cli, clips, music, tmp_path):
+    long = tmp_path / f"{'long' * 15}.wav"
+    long.write_bytes((music / "song1.wav").read_bytes())
+    cli.index(long, music / "song2.wav")
+    cli.environment["NO_COLOR"] = "1"
+    shown = cli.on_terminal("query", clips / "one.wav", clips / "two.wav", columns=140)
+    lines = [line for line in shown.splitlines() if "–" in line]
+    assert len(lines) == 2
+    assert lines[0].index("–") == lines[1].index("–")
+
+
+def test_a_store_without_tracks_is_told(cli, clips, music):
+    cli.index(music / "song1.wav")
+    cli("rm", "1")
+    _, err = cli("query", clips / "one.wav", status=1)
+    assert err.startswith("afp: warning: the store is empty; add music to it: afp index PATH\n")
+
+
+def test_a_clip_whose_name_looks_like_an_option(indexed, clips, tmp_path):
+    (tmp_path / "--help.wav").write_bytes((clips / "one.wav").read_bytes())
+    process = indexed.start("query", "--", "--help.wav", cwd=tmp_path)
+    assert process.communicate()[0].startswith(b"--help.wav\t")
+    assert process.returncode == 0

@@ -1,13 +1,17 @@
 """The commands that look after a store, end to end."""
 
 import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
 
 import pytest
 from cli_runner import AFP, BACKEND, write_wav
+from click.testing import CliRunner
 
+from afp.cli import app
 from afp.synthesis import song
 
 pytest_plugins = ["cli_fixtures"]
@@ -99,11 +103,11 @@ def test_prune_forgets_what_is_gone(filled, folder):
 def test_prune_refuses_when_a_disk_seems_not_to_be_mounted(filled, folder):
     for path in folder.iterdir():
         path.unlink()
-    _, err = filled("prune", status=2)
+    _, err = filled("prune", status=4)
     assert "4 of 4 files are missing" in err
     assert "afp prune --force" in err
     shutil.rmtree(folder)
-    _, err = filled("prune", status=2)
+    _, err = filled("prune", status=4)
     assert "4 of 4 files are missing" in err
     assert len(paths(filled)) == 4
     filled("prune", "--force")
@@ -268,11 +272,11 @@ def test_a_broken_plug_in_breaks_nothing_else(indexed, tmp_path):
     (info / "entry_points.txt").write_text("[afp.backends]\nbroken = no_such_module:Backend\n")
     cli = type(indexed)(indexed.store, tmp_path)
     out, _ = cli("backends")
-    assert "broken cannot be used: ModuleNotFoundError: No module named 'no_such_module'" in out
+    assert re.search("broken cannot be used: .*No module named 'no_such_module'", out)
     assert "shazam 1: " in out
     found = [json.loads(line) for line in cli("backends", "--json")[0].splitlines()]
     errors = {line["name"]: line["error"] for line in found}
-    assert errors.pop("broken").startswith("ModuleNotFoundError")
+    assert "no_such_module" in errors.pop("broken")
     assert set(errors.values()) == {None}
     assert "broken  backend broken: " in cli("doctor", status=1)[0]
 
@@ -297,3 +301,57 @@ def test_closed_streams_are_no_reason_to_crash(filled, folder, tmp_path):
     assert done.stdout == done.stderr == b""
     assert filled("check")[0] == ""
     assert len(paths(filled)) == 5
+
+
+def test_prune_and_its_dry_run_refuse_alike(filled, folder):
+    folder.rename(folder.with_name("elsewhere"))
+    foreseen, why = filled("prune", "--dry-run", status=4)
+    assert len(foreseen.splitlines()) == 4
+    out, err = filled("prune", status=4)
+    assert out == ""
+    assert "4 of 4 files are missing" in err
+    assert why == f"4 paths and 4 tracks missing\n{err}"
+    assert filled("prune", "--dry-run", "--force")[0] == foreseen
+    assert len(paths(filled)) == 4
+
+
+def test_rm_of_a_path_that_is_not_there(filled, folder):
+    assert "no track has" in filled("rm", folder / "nowhere.wav", status=2)[1]
+
+
+@pytest.mark.parametrize("command", [["stats"], ["ls", "x"], ["demo", "--keep"]])
+def test_an_empty_path_is_no_path(indexed, command):
+    arguments = [*command, ""] if command[0] == "demo" else [*command, "-d", ""]
+    assert "a path is empty" in indexed(*arguments, status=2)[1]
+
+
+def test_whether_a_store_may_be_read_is_for_the_store_to_tell(filled, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    for command in ("doctor", "stats"):
+        arguments = [command, "-d", str(filled.store)]
+        output = CliRunner().invoke(app, arguments, prog_name="afp").output
+        assert str(filled.store) in output
+        assert "Usage" not in output
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_store_that_may_not_be_read(filled, music):
+    filled.store.chmod(0)
+    try:
+        for arguments in (["query", "x.wav"], ["index", music], ["stats"]):
+            assert "\nhint: " in filled(*arguments, status=4)[1]
+        assert "broken  store: " in filled("doctor", status=1)[0]
+    finally:
+        filled.store.chmod(0o755)
+
+
+def test_kernels_that_cannot_be_kept_are_told_in_one_line(indexed, music, tmp_path):
+    (tmp_path / "file").touch()
+    indexed = type(indexed)(indexed.store, tmp_path)
+    indexed.environment["AFP_CACHE"] = str(tmp_path / "file" / "cache")
+    _, err = indexed("query", music / "song1.wav")
+    assert err.count("\n") == 1
+    assert err.startswith("afp: warning: kernels are compiled anew in each process: cannot write")
+    assert err.endswith("; set AFP_CACHE\n")
+    out, _ = indexed("doctor", status=1)
+    assert "broken  kernels: compiled anew in each process; set AFP_CACHE to a folder" in out

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -78,6 +79,8 @@ def app() -> None:
 def main() -> None:
     """Run the command line."""
     _open_standard_streams()
+    if not os.environ.get("AFP_DEBUG"):
+        warnings.showwarning = terminal.show_warning
     app(prog_name="afp")
 
 

@@ -54,10 +54,10 @@ class _Clip:
         "afp demo --keep /tmp/afp-demo",
     ),
 )
-@options.backend
+@click.option("-b", "--backend", metavar="NAME", help="Backend.  [default: shazam]")
 @click.option(
     "--keep",
-    type=click.Path(path_type=Path),
+    type=options.PathType(path_type=Path),
     metavar="DIR",
     help="Leave the music, the clips and the store in DIR, to play with.",
 )

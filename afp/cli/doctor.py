@@ -1,6 +1,7 @@
 """``afp doctor``."""
 
 import importlib
+import os
 import platform
 import shutil
 import subprocess
@@ -131,14 +132,19 @@ def _kernels() -> Finding:
         prepare()
     except Exception as error:
         return Finding("kernels", "broken", f"cannot be compiled: {error}")
-    loaded = "numba was needed" if "numba.core" in sys.modules else "loaded from the cache"
-    return Finding("kernels", "ok", f"{loaded}; cache: {cache_directory()}")
+    compiled, cache = "numba.core" in sys.modules, cache_directory()
+    if cache is None and compiled:
+        advice = "set AFP_CACHE to a folder that can be written to"
+        return Finding("kernels", "broken", f"compiled anew in each process; {advice}")
+    loaded = "numba was needed" if compiled else "loaded from the cache"
+    return Finding("kernels", "ok", f"{loaded}; cache: {cache or 'cannot be written to'}")
 
 
 def _store(path: Path) -> Iterator[Finding]:
+    from afp.library.upkeep import is_gone
     from afp.store import Store
 
-    if not path.exists():
+    if is_gone(os.fspath(path)):
         yield Finding("store", "note", f"none at {path} yet; afp index makes it")
         return
     try:
@@ -157,7 +163,8 @@ def _store(path: Path) -> Iterator[Finding]:
 
 
 def _disk(path: Path) -> Finding:
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    # Path.exists raises where it may not look.
+    existing = next(place for place in (path, *path.parents) if os.path.exists(place))  # noqa: PTH110
     free = shutil.disk_usage(existing).free
     state = "ok" if free >= LOW_DISK_BYTES else "note"
     return Finding("disk", state, f"{terminal.size(free)} free at {existing}")

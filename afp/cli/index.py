@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         130: "Interrupted; what was finished is stored.",
     },
 )
-@click.argument("paths", nargs=-1, type=click.Path(path_type=str), metavar="PATH...")
+@click.argument("paths", nargs=-1, type=options.PathType(), metavar="PATH...")
 @options.store
 @click.option(
     "-b",

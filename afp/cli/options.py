@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,38 @@ import click
 from afp.errors import InputError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class PathType(click.Path):
+    """A path, for the command to open and to complain about; an empty one is a usage error.
+
+    An empty path is mostly a variable that is not set, and would mean the current folder.
+    """
+
+    def __init__(self, *, path_type: type = str, allow_dash: bool = False) -> None:
+        super().__init__(path_type=path_type, allow_dash=allow_dash, readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, unless it is empty."""
+        if value == "":
+            self.fail("a path is empty; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Probability(click.FloatRange):
+    """A number from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, unless it is none: no bound holds for NaN."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is no number from 0 to 1", param, ctx)
+        return number
 
 
 def default_store() -> Path:
@@ -27,7 +60,7 @@ store = click.option(
     "--db",
     "store_path",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PathType(path_type=Path),
     envvar="AFP_DB",
     default=default_store,
     show_default="$AFP_DB, else the user's data directory",
@@ -57,7 +90,7 @@ def files_from(command: Command) -> Command:
     listing = click.option(
         "--files-from",
         metavar="FILE",
-        type=click.Path(allow_dash=True, path_type=str),
+        type=PathType(allow_dash=True),
         help="Read more paths from FILE, one a line; - for standard input.",
     )
     null = click.option(
@@ -85,7 +118,8 @@ def listed_paths(listing: str | None, *, null: bool) -> Iterator[str]:
     Raises
     ------
     UsageError
-        For ``-0`` without ``--files-from``; see also `standard_input`.
+        For ``-0`` without ``--files-from``, or an empty path between NULs (blank lines are
+        skipped); see also `standard_input`.
     InputError
         When the list cannot be read.
     """
@@ -99,6 +133,13 @@ def listed_paths(listing: str | None, *, null: bool) -> Iterator[str]:
         content = standard_input().read() if listing == "-" else Path(listing).read_bytes()
     except OSError as error:
         raise InputError(f"{listing}: {error.strerror}") from None
-    for path in content.split(b"\0") if null else content.splitlines():
-        if path:
-            yield os.fsdecode(path)
+    if not null:
+        yield from (os.fsdecode(line) for line in content.splitlines() if line.strip())
+        return
+    for number, path in enumerate(content.removesuffix(b"\0").split(b"\0") if content else (), 1):
+        if not path:
+            raise UsageError(
+                f"path {number} of --files-from {listing} is empty",
+                hint="-0 is for paths that each end with one NUL",
+            )
+        yield os.fsdecode(path)

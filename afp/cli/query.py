@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from afp.fingerprint import Match, Track
     from afp.library.querying import QueryResult
 
-MAX_NAME_WIDTH = 40  # columns of a terminal
+MAX_NAME_WIDTH, TRACK_WIDTH = 40, 48  # columns of a terminal
 
 
 @click.command(
@@ -22,6 +22,7 @@ MAX_NAME_WIDTH = 40  # columns of a terminal
         "afp query clip.wav",
         "ffmpeg -v error -i talk.mp4 -f wav - | afp query - --json | jq .matches",
         "afp query --all radio-show.mp3",
+        "afp query -- *.wav    # also when a name begins with -",
     ),
     exit_statuses={
         0: "A match.",
@@ -31,9 +32,7 @@ MAX_NAME_WIDTH = 40  # columns of a terminal
         130: "Interrupted.",
     },
 )
-@click.argument(
-    "clips", nargs=-1, type=click.Path(allow_dash=True, path_type=str), metavar="CLIP..."
-)
+@click.argument("clips", nargs=-1, type=options.PathType(allow_dash=True), metavar="CLIP...")
 @options.store
 @options.backend
 @options.files_from
@@ -53,7 +52,8 @@ MAX_NAME_WIDTH = 40  # columns of a terminal
 )
 @click.option(
     "--max-p",
-    type=click.FloatRange(0, 1),
+    type=options.Probability(),
+    metavar="P",
     help="Largest probability that a match is false.  [default: 0.001]",
 )
 @options.json
@@ -88,6 +88,8 @@ def command(
     table = _table(names) if terminal.is_interactive() and not as_json else None
     any_match = any_error = False
     with Searcher.open(store_path, backend) as searcher:
+        if not searcher.n_tracks:
+            terminal.warn("the store is empty; add music to it: afp index PATH")
         for clip in everything:
             result = searcher.query(
                 clips_in.get(clip, clip),
@@ -160,12 +162,13 @@ def _print_lines(result: "QueryResult") -> None:
 
 
 def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
+    name = "standard input" if result.query == "-" else result.query
     if result.error:
         terminal.warn(result.error)
     elif result.partial:
-        terminal.warn(f"{result.query}: only in part: {result.partial}")
+        terminal.warn(f"{name}: only in part: {result.partial}")
     if not (quiet or result.error or result.matches):
-        terminal.note(f"{result.query}: no match")
+        terminal.note(f"{name}: no match")
 
 
 def _table(names: list[str]) -> terminal.Table:
@@ -174,10 +177,18 @@ def _table(names: list[str]) -> terminal.Table:
     if len(names) > 1:  # they are drawn one by one, and yet below each other
         widths = {
             "query": min(max(map(len, names)), MAX_NAME_WIDTH),
-            "track": MAX_NAME_WIDTH,
+            "track": TRACK_WIDTH,
             **dict.fromkeys(columns[2:4], len("0:00.0–0:00.0")),
         }
-    return terminal.Table(columns, widths=widths, right=("p_false",), whole=columns[2:])
+    # On a narrow terminal the times in the track are the last to go, but for what they belong to.
+    dropped = ("in the track",) if len(names) > 1 else ("query", "in the track")
+    return terminal.Table(
+        columns,
+        widths=widths,
+        right=("p_false",),
+        whole=columns[2:],
+        dropped=("p_false", "in the query", *dropped),
+    )
 
 
 def _rows(result: "QueryResult") -> list[tuple[str, ...]]:

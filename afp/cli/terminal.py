@@ -14,9 +14,11 @@ from afp.errors import AfpError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 # Control characters, line separators, marks that turn the direction of writing, undecodable bytes.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+MIN_TEXT_WIDTH = 12  # columns of a terminal, for each column of a table that may be folded
 _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -76,7 +78,10 @@ class Table:
     right, whole : sequence of str
         Columns to align right, and columns never to break into several lines.
     widths : mapping of str to int
-        What columns take at least, where there is room, so that the pieces are alike.
+        What columns take, where there is room, so that the pieces are alike; columns that are
+        never to be broken take more where they must.
+    dropped : sequence of str
+        Columns to leave out, in this order, until the text beside them has room.
     """
 
     def __init__(
@@ -86,9 +91,10 @@ class Table:
         right: Sequence[str] = (),
         whole: Sequence[str] = (),
         widths: Mapping[str, int] | None = None,
+        dropped: Sequence[str] = (),
     ) -> None:
         self._columns, self._right, self._whole = columns, right, whole
-        self._widths = widths or {}
+        self._widths, self._dropped = widths or {}, dropped
         self._has_heading = False
 
     def draw(self, rows: Iterable[Sequence[str]]) -> None:
@@ -96,33 +102,59 @@ class Table:
         from rich.table import Table as Drawing
         from rich.text import Text
 
+        cells = [[Text(printable(cell)) for cell in row] for row in rows]
+        if not cells:
+            return
         target = console()
-        room = target.width - 2 * len(self._columns)
-        wanted = sum(max(self._widths.get(name, 0), len(name)) for name in self._columns)
+        widths = self._fitted(
+            {
+                name: self._wanted(name, column)
+                for name, column in zip(self._columns, zip(*cells, strict=True), strict=True)
+            },
+            target.width,
+        )
         drawing = Drawing(
             box=None, header_style="bold", pad_edge=False, show_header=not self._has_heading
         )
-        for name in self._columns:
+        for name, width in widths.items():
             justify: Literal["left", "right"] = "right" if name in self._right else "left"
-            drawing.add_column(
-                name,
-                justify=justify,
-                overflow="fold",
-                no_wrap=name in self._whole,
-                min_width=self._widths.get(name) if wanted <= room else None,
-            )
-        for row in rows:
-            drawing.add_row(*(Text(printable(cell)) for cell in row))
-        if drawing.row_count:
-            target.print(drawing)
-            self._has_heading = True
+            drawing.add_column(name, justify=justify, overflow="fold", width=width)
+        for row in cells:
+            shown = zip(self._columns, row, strict=True)
+            drawing.add_row(*(cell for name, cell in shown if name in widths))
+        target.print(drawing)
+        self._has_heading = True
+
+    def _wanted(self, name: str, column: "Iterable[Text]") -> int:
+        width = self._widths.get(name)
+        if width is not None and name not in self._whole:
+            return max(width, len(name))
+        return max(width or 0, len(name), *(cell.cell_len for cell in column))
+
+    def _fitted(self, wanted: dict[str, int], room: int) -> dict[str, int]:
+        """Choose columns and their widths: the whole ones as wanted, for the others the rest."""
+        widths, dropped = dict(wanted), list(self._dropped)
+        while True:
+            texts = sorted((n for n in widths if n not in self._whole), key=wanted.__getitem__)
+            text_width = sum(widths[name] for name in texts)
+            left = room - 2 * (len(widths) - 1) - (sum(widths.values()) - text_width)
+            if not dropped or left >= min(text_width, MIN_TEXT_WIDTH * len(texts)):
+                break
+            del widths[dropped.pop(0)]
+        # The narrowest first: what it does not need is for the wider ones.
+        for n_before, name in enumerate(texts):
+            widths[name] = max(1, min(widths[name], left // (len(texts) - n_before)))
+            left -= widths[name]
+        return widths
 
 
 def console(stream: TextIO | None = None) -> "Console":
     """Return a rich console on the stream (stdout by default)."""
     from rich.console import Console
 
-    return Console(file=stream or sys.stdout, highlight=False)
+    # Rich would only leave out the colours, and still write bold.
+    styles: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=stream or sys.stdout, highlight=False, color_system=styles)
 
 
 def note(*lines: str) -> None:
@@ -136,6 +168,11 @@ def note(*lines: str) -> None:
 def warn(text: str) -> None:
     """Warn on stderr."""
     note(f"afp: warning: {text}")
+
+
+def show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
+    """Show what `warnings.warn` tells as `warn` does; goes in place of its ``showwarning``."""
+    warn(str(message))
 
 
 def error(failure: AfpError) -> None:

@@ -95,6 +95,11 @@ class Searcher:
             searcher._closing.push(opening.pop_all())
         return searcher
 
+    @property
+    def n_tracks(self) -> int:
+        """Number of tracks in the store."""
+        return len(self._snapshot)
+
     def close(self) -> None:
         """Let go of the snapshot."""
         self._snapshot.close()
