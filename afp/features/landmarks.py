@@ -4,16 +4,10 @@ A hash holds the anchor's bin (9 bits), the step to the target's bin (8 bits) an
 between the two (6 bits).
 """
 
-from collections.abc import Callable
-
 import numpy as np
-import numpy.typing as npt
 
 from afp.compiled import kernel
-from afp.features.peaks import I32
-from afp.fingerprint import F32, U32
-
-I64 = npt.NDArray[np.int64]
+from afp.fingerprint import F32, I32, I64, U32
 
 MAX_BINS = 1 << 9
 MAX_STEP_BINS = (1 << 7) - 1
@@ -114,32 +108,23 @@ def probe_landmarks(
     """
     _require_bits(target_frames, target_bins, n_bins)
 
-    def run(out_times: I64, hashes: U32) -> int:
-        return int(
-            _probe_landmarks(
-                times,
-                frequencies,
-                fineness,
-                first_bin,
-                n_bins,
-                target_frames,
-                target_bins,
-                speed,
-                out_times,
-                hashes,
-            )
+    n, capacity = 64 * len(times), -1
+    while n > capacity:  # a second time when there are more than guessed
+        capacity = n
+        out_times, hashes = np.empty(capacity, np.int64), np.empty(capacity, np.uint32)
+        n = _probe_landmarks(
+            times,
+            frequencies,
+            fineness,
+            first_bin,
+            n_bins,
+            target_frames,
+            target_bins,
+            speed,
+            out_times,
+            hashes,
         )
-
-    return _filled(run, 64 * len(times))
-
-
-def _filled(run: Callable[[I64, U32], int], capacity: int) -> tuple[I64, U32]:
-    times, hashes = np.empty(capacity, np.int64), np.empty(capacity, np.uint32)
-    n = run(times, hashes)
-    if n > capacity:
-        times, hashes = np.empty(n, np.int64), np.empty(n, np.uint32)
-        run(times, hashes)
-    return times[:n], hashes[:n]
+    return out_times[:n], hashes[:n]
 
 
 @kernel(

@@ -6,10 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afp.compiled import kernel
-from afp.features.spectrogram import I16
-from afp.fingerprint import F32
-
-I32 = npt.NDArray[np.int32]
+from afp.fingerprint import F32, I16, I32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,12 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from afp.compiled import kernel
-from afp.fingerprint import F32
-
-I16 = npt.NDArray[np.int16]
+from afp.fingerprint import F32, I16
 
 STEPS_PER_OCTAVE = 256
 """Fixed-point steps in a doubling of power (3.01 dB): one step is 0.012 dB."""

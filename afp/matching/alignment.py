@@ -6,11 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afp.compiled import kernel
-from afp.fingerprint import F32, Evidence
-
-I32 = npt.NDArray[np.int32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from afp.fingerprint import F32, F64, I32, I64, Evidence
 
 TIME_TOLERANCE = 2  # fine steps: half a frame of the reference
 FREQUENCY_TOLERANCE = 1  # bins

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from afp.compiled import kernel
+from afp.fingerprint import I64
 from afp.index import Hits
-
-I64 = npt.NDArray[np.int64]
 
 RADIX_BITS = 11  # the counts of one digit fit into the first-level cache
 
@@ -70,32 +68,36 @@ def vote(
     if not len(hits.rows):
         return []
     duration = int(query_times.max())
-    bases = hits.axis.bases.astype(np.int64) * fineness
-    lengths = hits.axis.n_frames.astype(np.int64) * fineness
+    axis = hits.axis
     diagonals = _sorted_diagonals(hits, query_times, fineness)
-    removed = ~hits.axis.alive
-    if removed.any():
-        diagonals = _cut(diagonals, (bases - duration)[removed], (bases + lengths + 1)[removed])
+    removed = np.flatnonzero(~axis.alive)
+    if len(removed):
+        bases = axis.bases[removed].astype(np.int64) * fineness
+        lengths = axis.n_frames[removed].astype(np.int64) * fineness
+        diagonals = _cut(diagonals, bases - duration, bases + lengths + 1)
         if not len(diagonals):
             return []
     where = np.zeros(most, np.int64)
     n_aligned = np.zeros(most, np.int64)
     _histogram_peaks(diagonals, width, where, n_aligned)
 
-    slots = np.searchsorted(bases, where + duration, side="right") - 1
+    # In the axis' own type: a conversion of the axis would cost more than the vote.
+    latest = ((where + duration) // fineness).astype(axis.bases.dtype)
+    slots = np.searchsorted(axis.bases, latest, side="right") - 1
     candidates = []
     for k in np.argsort(-n_aligned, kind="stable"):
         slot = int(slots[k])
         if n_aligned[k] < 2:
             continue
-        start, stop = bases[slot] - duration, bases[slot] + lengths[slot] + 1
+        base, length = int(axis.bases[slot]) * fineness, int(axis.n_frames[slot]) * fineness
+        start, stop = base - duration, base + length + 1
         first, last = np.searchsorted(diagonals, (start, stop))
         candidates.append(
             Candidate(
-                track_id=int(hits.axis.track_ids[slot]),
-                offset=float(where[k] + width / 2 - bases[slot]),
+                track_id=int(axis.track_ids[slot]),
+                offset=float(where[k] + width / 2 - base),
                 n_aligned=int(n_aligned[k]),
-                expected=float((last - first) * (width + 1) / (lengths[slot] + duration)),
+                expected=float((last - first) * (width + 1) / (length + duration)),
                 speed=speed,
             )
         )
