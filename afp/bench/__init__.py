@@ -1,0 +1,1 @@
+"""Robustness benchmark: distort clips, query them, keep a row for each, score the rows."""
