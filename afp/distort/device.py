@@ -78,7 +78,7 @@ def loudspeaker(samples: F32, *, sample_rate: int, rng: np.random.Generator) -> 
     for _ in range(rng.integers(2, 4, endpoint=True)):
         hz, gain_db = _between(1000, 8000, rng), rng.uniform(-6, 6)
         sections += _bump(sample_rate, hz, gain_db, q=rng.uniform(1, 4))
-    return cascade(moved, np.concatenate(sections)) if sections else moved
+    return cascade(moved, np.concatenate(sections))
 
 
 def _softened(samples: F32, *, drive: float, skew: float) -> F32:
