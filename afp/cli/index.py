@@ -12,7 +12,6 @@ from afp.cli.command import Command
 from afp.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from afp.backends import Parameter
     from afp.library.report import FileOutcome, IndexReport, Planned
 
 
@@ -39,22 +38,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Backend; may repeat.  [default: those the store has, else shazam]",
 )
-@click.option(
-    "-p",
-    "--param",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Parameter of the backend, for a new store; may repeat. See `afp backends`.",
-)
+@options.parameters
 @options.files_from
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Worker processes.  [default: one a core]",
-)
+@options.jobs
 @click.option(
     "--retry-failed",
     is_flag=True,
@@ -108,7 +94,7 @@ def command(
             store_path,
             everything,
             backends=backends,
-            parameters=dict(_parsed(parameter) for parameter in parameters),
+            parameters=dict(map(options.parsed, parameters)),
             n_workers=jobs,
             retry_failed=retry_failed,
             wait_seconds=wait_seconds,
@@ -123,20 +109,6 @@ def command(
         raise SystemExit(128 + report.interrupted)
     if report.failures:
         raise SystemExit(ExitCode.INPUT)
-
-
-def _parsed(parameter: str) -> "tuple[str, Parameter]":
-    name, equals, text = parameter.partition("=")
-    if not equals:
-        raise UsageError(f"-p {parameter}: not NAME=VALUE", hint="afp backends lists the names")
-    if text in ("true", "false"):
-        return name, text == "true"
-    for kind in (int, float):
-        try:
-            return name, kind(text)
-        except ValueError:
-            pass
-    return name, text
 
 
 def _as_json(outcome: "FileOutcome") -> terminal.JsonObject:

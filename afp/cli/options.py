@@ -5,11 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
 from afp.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from afp.backends import Parameter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -71,6 +74,23 @@ backend = click.option(
     "-b", "--backend", metavar="NAME", help="Backend.  [default: the one the store has]"
 )
 
+parameters = click.option(
+    "-p",
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the backend, for a new store; may repeat. See `afp backends`.",
+)
+
+jobs = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Worker processes.  [default: one a core]",
+)
+
 json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 wait = click.option(
@@ -83,6 +103,27 @@ wait = click.option(
 )
 
 dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+
+
+def parsed(parameter: str) -> tuple[str, "Parameter"]:
+    """Read ``NAME=VALUE`` of ``-p``: a number, true or false, else a text.
+
+    Raises
+    ------
+    UsageError
+        Without an equals sign.
+    """
+    name, equals, text = parameter.partition("=")
+    if not equals:
+        raise UsageError(f"-p {parameter}: not NAME=VALUE", hint="afp backends lists the names")
+    if text in ("true", "false"):
+        return name, text == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(text)
+        except ValueError:
+            pass
+    return name, text
 
 
 def files_from(command: Command) -> Command:

@@ -1,6 +1,7 @@
-"""The progress bar of ``afp index``."""
+"""The progress bars of ``afp index`` and ``afp bench``."""
 
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -9,7 +10,10 @@ from afp.cli import terminal
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from afp.bench.run import Remark, Stage
     from afp.library import FileOutcome, Planned
+
+REDRAW_SECONDS = 0.25
 
 
 class IndexProgress:
@@ -81,4 +85,77 @@ def _bar() -> "Progress":
         console=terminal.console(sys.stderr),
         transient=True,
         refresh_per_second=4,
+    )
+
+
+class BenchProgress:
+    """The stage that a benchmark is at, with the time to go; remarks between.
+
+    A pipe gets the name of each stage on a line. Nothing draws but `update`: a benchmark forks,
+    and a thread that draws must not be forked.
+    """
+
+    def __init__(self) -> None:
+        self._shown = terminal.is_interactive(sys.stderr)
+        self._stage = ""
+        self._bar: Progress | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def update(self, event: "Stage | Remark") -> None:
+        """Take what `afp.bench.run.run` tells its observer."""
+        from afp.bench.run import Remark
+
+        if isinstance(event, Remark):
+            terminal.warn(event.text)
+            return
+        if event.name != self._stage:
+            self._stop()
+            self._stage = event.name
+            if not self._shown:
+                terminal.note(event.name)
+            else:
+                self._bar = _stage_bar()
+                self._bar.add_task(event.name, total=event.total, completed=event.done)
+                self._bar.start()
+        now = time.monotonic()
+        if self._bar is not None and (now - self._drawn > REDRAW_SECONDS):
+            self._drawn = now
+            (task,) = self._bar.tasks
+            self._bar.update(task.id, completed=event.done, total=event.total)
+            self._bar.refresh()
+
+
+def _stage_bar() -> "Progress":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=terminal.console(sys.stderr),
+        transient=True,
+        auto_refresh=False,
     )

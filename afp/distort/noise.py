@@ -1,5 +1,6 @@
 """Additive noise: made or recorded, mixed in at a signal-to-noise ratio."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from afp.errors import InputError
 from afp.fingerprint import F32
 
 MOST_DRAWS = 1000  # before recordings count as silent
+LOWEST_AUDIBLE_HZ = 20.0
 SHORTEST_PERIOD = 1024  # samples: shorter noise is a piece of noise of this length
 
 
@@ -29,14 +31,19 @@ def white(n: int, rng: np.random.Generator) -> F32:
     return rng.standard_normal(n, np.float32)
 
 
-def pink(n: int, rng: np.random.Generator) -> F32:
-    """Make noise of equal power in every octave: 1/f, 3 dB less an octave up.
+def pink(n: int, rng: np.random.Generator, *, sample_rate: int) -> F32:
+    """Make noise of equal power in every audible octave: 1/f from 20 Hz up.
+
+    What lies below, a third of the power of 1/f down to a period of some seconds, nobody hears
+    and no microphone records: with it an SNR would be milder than it sounds.
 
     Parameters
     ----------
     n : int
         Samples.
     rng : numpy.random.Generator
+    sample_rate : int
+        In Hz.
 
     Returns
     -------
@@ -47,7 +54,8 @@ def pink(n: int, rng: np.random.Generator) -> F32:
     period: int = scipy.fft.next_fast_len(max(n, SHORTEST_PERIOD), real=True)
     spectrum = scipy.fft.rfft(rng.standard_normal(period, np.float32))
     weights = np.zeros(len(spectrum), np.float32)
-    weights[1:] = 1 / np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
+    lowest = max(1, math.ceil(LOWEST_AUDIBLE_HZ * period / sample_rate))
+    weights[lowest:] = 1 / np.sqrt(np.arange(lowest, len(spectrum), dtype=np.float32))
     spectrum *= weights * np.sqrt(period / (2 * np.sum(weights**2)))
     noise: F32 = scipy.fft.irfft(spectrum, period)[:n]
     return noise

@@ -1,0 +1,106 @@
+"""What a benchmark is to measure."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afp.backends import Parameter
+from afp.distort import Distortion
+
+RATE = 16_000
+"""Sample rate of the queries in Hz."""
+
+PAST_SECONDS = 2.0
+"""Music before a query: what a room still answers to when it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Queries under one distortion, of one length."""
+
+    distortion: Distortion
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Everything that decides what the rows of a run will be.
+
+    Attributes
+    ----------
+    music : tuple of Path
+        Files to index, and to keep out.
+    distortions : tuple of Distortion
+    seconds : tuple of float
+        Lengths of queries.
+    queries : int
+        Queries of indexed tracks in each cell.
+    backends : mapping of str to parameters
+        With those parameters that are not the default.
+    absent : float
+        Share of the tracks that is kept out; of them as many queries come in proportion.
+    noise, rooms, speech : Path or None
+        Folders of recordings.
+    store : Path or None
+        A store to query as it is, instead of a temporary one.
+    seed : int
+    """
+
+    music: tuple[Path, ...]
+    distortions: tuple[Distortion, ...]
+    seconds: tuple[float, ...] = (5.0,)
+    queries: int = 100
+    backends: Mapping[str, Mapping[str, Parameter]] = field(default_factory=lambda: {"shazam": {}})
+    absent: float = 0.2
+    noise: Path | None = None
+    rooms: Path | None = None
+    speech: Path | None = None
+    store: Path | None = None
+    seed: int = 0
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        """Yield the cells, lengths within distortions."""
+        return (Cell(d, seconds) for d in self.distortions for seconds in self.seconds)
+
+    @property
+    def n_absent(self) -> int:
+        """Queries of tracks that are kept out, in each cell."""
+        return max(1, round(self.queries * self.absent / (1 - self.absent))) if self.absent else 0
+
+    @property
+    def reach_seconds(self) -> float:
+        """How much of a track the longest query may need, from where it starts."""
+        return max(
+            (max(self.seconds) + distortion.delay_seconds) * max(distortion.speed, 1.0)
+            for distortion in self.distortions
+        )
+
+    def generator(self, *names: str | int) -> np.random.Generator:
+        """Return the generator of one purpose, which no other purpose shares."""
+        words = [zlib.crc32(n.encode()) if isinstance(n, str) else n for n in names]
+        return np.random.default_rng([self.seed, *words])
+
+    def as_json(self) -> dict[str, Any]:
+        """Say in JSON what decides the rows; runs that agree in it go on from one another."""
+        return {
+            "music": [
+                len(self.music),
+                zlib.crc32("\n".join(map(str, self.music)).encode("utf-8", "surrogateescape")),
+            ],
+            "distortions": [distortion.condition for distortion in self.distortions],
+            "seconds": list(self.seconds),
+            "queries": self.queries,
+            "backends": {name: dict(values) for name, values in self.backends.items()},
+            "absent": self.absent,
+            **{
+                name: path and str(path)
+                for name in ("noise", "rooms", "speech", "store")
+                for path in [getattr(self, name)]
+            },
+            "seed": self.seed,
+        }

@@ -1,0 +1,118 @@
+"""The stores that a benchmark queries, and what it takes to make them."""
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afp.backends import Parameter
+from afp.bench.excerpts import Source
+from afp.errors import InputError
+from afp.library import FileOutcome, Interruption, Planned, Searcher, index
+from afp.store import Snapshot, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a store holds.
+
+    Attributes
+    ----------
+    sources : list of Source
+        Its files.
+    content : frozenset of str
+        Content ids of its tracks.
+    seconds : float
+        Their audio.
+    """
+
+    sources: list[Source]
+    content: frozenset[str]
+    seconds: float
+
+
+def build(
+    store: Path,
+    music: Iterable[Path],
+    backend: str,
+    parameters: Mapping[str, Parameter],
+    *,
+    n_workers: int,
+    observer: Callable[[Planned | FileOutcome], None],
+    interruption: Interruption | None,
+) -> dict[str, Any]:
+    """Index music for one backend; return its entry in `afp.bench.rows.About.backends`.
+
+    Raises
+    ------
+    UsageError, StoreError
+        See `afp.library.index`.
+    """
+    before = _cpu_seconds()
+    started = time.perf_counter()
+    index(
+        store,
+        music,
+        backends=[backend],
+        parameters=parameters,
+        n_workers=n_workers,
+        observer=observer,
+        interruption=interruption,
+    )
+    wall, cpu = time.perf_counter() - started, _cpu_seconds() - before
+    return describe(store, backend) | {
+        "index_cpu_seconds": round(cpu, 3),
+        "index_wall_seconds": round(wall, 3),
+    }
+
+
+def describe(store: Path, backend: str | None = None) -> dict[str, Any]:
+    """Return the entry of a backend of a store that is there, without the cost of indexing."""
+    with Store.open(store) as opened, Searcher(opened, backend) as searcher:
+        stats = opened.stats()
+        # What belongs to no one backend counts for each.
+        shared = stats.file_bytes - sum(part.n_bytes for part in stats.indexes.values())
+        own = stats.indexes[searcher.backend.name]
+        return {
+            "version": searcher.backend.version,
+            "parameters": searcher.backend.parameters(),
+            "bytes_per_second": round((own.n_bytes + shared) / own.seconds, 2),
+            "index_cpu_seconds": 0.0,
+            "index_wall_seconds": 0.0,
+        }
+
+
+def contents(store: Path) -> Indexed:
+    """List what a store holds.
+
+    Raises
+    ------
+    InputError
+        When that is nothing.
+    """
+    with Store.open(store) as opened, opened.snapshot() as snapshot:
+        sources = list(_sources(snapshot))
+        tracks = list(snapshot.tracks())
+    if not tracks:
+        raise InputError(f"{store}: no track in it", hint="index music first: afp index PATH")
+    return Indexed(
+        sources,
+        frozenset(track.content_id for track in tracks),
+        sum(track.duration_seconds for track in tracks),
+    )
+
+
+def _sources(snapshot: Snapshot) -> Iterable[Source]:
+    for path, entry in sorted(snapshot.paths().items()):
+        track = snapshot.track(entry.track_id)
+        yield Source(path, track.content_id, track.duration_seconds)
+
+
+def _cpu_seconds() -> float:
+    """Tell the CPU time of this process and of all its children that have ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )

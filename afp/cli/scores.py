@@ -1,0 +1,131 @@
+"""How the scores of a benchmark are shown."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from afp.cli import options, terminal
+from afp.errors import UsageError
+
+if TYPE_CHECKING:
+    from afp.bench.scores import Scores
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CELL_COLUMNS = (
+    "backend",
+    "condition",
+    "seconds",
+    "queries",
+    "right",
+    "low",
+    "high",
+    "near",
+    "exact",
+    "close",
+    "wrong",
+    "any_score",
+    "offset_median_ms",
+    "query_median_ms",
+)
+
+
+def shown(command: Command) -> Command:
+    """Add the options that say how scores are shown."""
+    for option in (
+        options.json,
+        click.option(
+            "--plot",
+            metavar="DIR",
+            type=options.PathType(path_type=Path),
+            help="Draw the report's charts as PNG files in DIR (extra: plot).",
+        ),
+        click.option(
+            "--report",
+            metavar="FILE",
+            type=options.PathType(path_type=Path),
+            help="Write one self-contained HTML file with tables and charts.",
+        ),
+        click.option(
+            "--max-p",
+            type=options.Probability(),
+            metavar="P",
+            help="Largest p_false of an answer that counts.  [default: that of afp query]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def require_drawing(plot: Path | None) -> None:
+    """Complain of what is missing before the run rather than after it.
+
+    Raises
+    ------
+    UsageError
+        When charts are asked for and matplotlib is not installed.
+    """
+    if plot is not None and find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib", hint="pip install 'afp[plot]'")
+
+
+def show(scores: "Scores", *, report: Path | None, plot: Path | None, as_json: bool) -> None:
+    """Print the scores: tables on a terminal, one cell a line in a pipe, or JSON."""
+    if as_json:
+        from afp.bench.scoring import as_json as jsonable
+
+        terminal.json_line(jsonable(scores))
+    elif terminal.is_interactive():
+        _draw_tables(scores)
+    else:
+        _print_cells(scores)
+    if report is not None:
+        from afp.bench.report import report as written
+
+        try:
+            report.write_text(written(scores), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{report}: cannot be written: {error.strerror}") from None
+        terminal.note(f"report: {report}")
+    if plot is not None:
+        from afp.bench.png import draw
+
+        for path in draw(scores, plot):
+            terminal.note(f"chart: {path}")
+
+
+def _draw_tables(scores: "Scores") -> None:
+    from afp.bench.table import sections
+
+    for section in sections(scores):
+        terminal.line("")
+        terminal.line(section.title)
+        terminal.Table(section.columns, right=section.right, whole=section.right).draw(section.rows)
+
+
+def _print_cells(scores: "Scores") -> None:
+    """Print a line a cell, then one a backend for the absent queries: shares from 0 to 1."""
+    terminal.tsv_line(CELL_COLUMNS)
+    for cell in scores.cells:
+        shares = (cell.near, cell.exact, cell.close, cell.wrong, cell.any_track)
+        offset = cell.offset_median_ms
+        terminal.tsv_line(
+            (
+                cell.backend,
+                cell.condition,
+                f"{cell.seconds:g}",
+                cell.track.n,
+                *(f"{value:.4f}" for value in (cell.track.share, cell.track.low, cell.track.high)),
+                *(f"{proportion.share:.4f}" for proportion in shares),
+                "" if offset is None else f"{offset:.2f}",
+                f"{cell.query_median_ms:.1f}",
+            )
+        )
+    for absent in scores.absent:
+        false = absent.false
+        values = (f"{value:.4f}" for value in (false.share, false.low, false.high))
+        blank = [""] * (len(CELL_COLUMNS) - 7)
+        terminal.tsv_line((absent.backend, "(absent: false answers)", "", false.n, *values, *blank))

@@ -1,0 +1,228 @@
+"""Distortions in words: ``noise:snr=0,5``, ``speed:percent=-2..2``, ``room+noise:snr=0..10``."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from afp.distort.clip import Clip
+from afp.distort.codec import unavailable
+from afp.distort.families import CHAINS, FAMILIES, Family, Severity
+from afp.distort.recordings import Sounds
+from afp.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A severity that is drawn for each clip, uniformly from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}"
+
+
+Value = float | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One family with a value for each of its severities."""
+
+    family: Family
+    values: tuple[tuple[str, Value], ...]
+
+    def __str__(self) -> str:
+        values = ",".join(f"{name}={_text(value)}" for name, value in self.values)
+        return f"{self.family.name}:{values}" if values else self.family.name
+
+    def extremes(self) -> Iterable[dict[str, float]]:
+        """Yield the corners of what may be drawn."""
+        ends = [
+            (value.low, value.high) if isinstance(value, Range) else (value,)
+            for _, value in self.values
+        ]
+        names = [name for name, _ in self.values]
+        return (dict(zip(names, corner, strict=True)) for corner in itertools.product(*ends))
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """One cell of a grid: families in turn, each with its severities.
+
+    Attributes
+    ----------
+    name : str
+        Its families, or the name of the chain.
+    severity : tuple of (str, float or str)
+        What tells it from others of that name; a range as text.
+    steps : tuple of Step
+    """
+
+    name: str
+    severity: tuple[tuple[str, float | str], ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def condition(self) -> str:
+        """The distortion in words that `parse` understands."""
+        if self.name in CHAINS:
+            return self.name
+        return "+".join(map(str, self.steps))
+
+    @property
+    def speed(self) -> float:
+        """The most seconds of the source that play in a second."""
+        return math.prod(
+            max(step.family.speed(values) for values in step.extremes()) for step in self.steps
+        )
+
+    @property
+    def delay_seconds(self) -> float:
+        """How much later the clip may begin, in its own seconds."""
+        return sum(
+            max(step.family.delay_seconds(values) for values in step.extremes())
+            for step in self.steps
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Families hold functions, which do not travel between processes; words do.
+        return _only, (self.condition,)
+
+    def unavailable(self) -> str | None:
+        """Tell why it cannot be done on this machine; None when it can."""
+        reasons = (unavailable(s.family.codec) for s in self.steps if s.family.codec)
+        return next((reason for reason in reasons if reason), None)
+
+    def apply(self, clip: Clip, sounds: Sounds, rng: np.random.Generator) -> Clip:
+        """Distort a clip.
+
+        Parameters
+        ----------
+        clip : Clip
+        sounds : Sounds
+            Recordings to distort with.
+        rng : numpy.random.Generator
+            Equal states give equal clips.
+        """
+        for step in self.steps:
+            values = {}
+            for name, value in step.values:
+                if isinstance(value, Range):
+                    values[name] = float(rng.uniform(value.low, value.high))
+                    clip = clip.drew(_key(name, step, self.steps), round(values[name], 4))
+                else:
+                    values[name] = value
+            clip = step.family.apply(clip, values, sounds, rng)
+        return clip
+
+
+def parse(text: str) -> list[Distortion]:
+    """Read distortions: one for each combination of the severities that are listed.
+
+    ``NAME:KEY=VALUE`` with ``VALUE`` a number, several (``0,5,10``) or a range from which each
+    clip draws (``0..10``); several keys are separated by commas, and ``+`` puts one distortion
+    behind another. A severity that is not given has its default.
+
+    Raises
+    ------
+    UsageError
+        For a name, a key or a value that there is not.
+
+    Examples
+    --------
+    >>> [distortion.condition for distortion in parse("noise:snr=0,10")]
+    ['noise:snr=0', 'noise:snr=10']
+    """
+    text = text.strip()
+    if text in CHAINS:
+        (chain,) = parse(CHAINS[text])
+        return [Distortion(text, (), chain.steps)]
+    choices = [_steps(part.strip(), text) for part in text.split("+")]
+    distortions = []
+    for steps in itertools.product(*choices):
+        severity = tuple(
+            (_key(name, step, steps), str(value) if isinstance(value, Range) else value)
+            for step in steps
+            for name, value in step.values
+        )
+        name = "+".join(step.family.name for step in steps)
+        distortions.append(Distortion(name, severity, steps))
+    return distortions
+
+
+def _only(condition: str) -> Distortion:
+    (distortion,) = parse(condition)
+    return distortion
+
+
+def _key(name: str, step: Step, steps: tuple[Step, ...]) -> str:
+    """Name a severity, and its family where there are several."""
+    return name if len(steps) == 1 else f"{step.family.name}.{name}"
+
+
+def _steps(part: str, text: str) -> list[Step]:
+    name, _, rest = part.partition(":")
+    if name not in FAMILIES:
+        what = f"{name!r} is a chain and cannot be part of one" if name in CHAINS else None
+        raise UsageError(
+            f"{text!r}: {what or f'there is no distortion {name!r}'}",
+            hint=f"there are {', '.join(FAMILIES)}; chains: {', '.join(CHAINS)}",
+        )
+    family = FAMILIES[name]
+    given = _given(rest, family, text)
+    options = [
+        [
+            (severity.name, _value(value, severity, text))
+            for value in given.get(severity.name, severity.default.split(","))
+        ]
+        for severity in family.severities
+    ]
+    return [Step(family, values) for values in itertools.product(*options)]
+
+
+def _given(rest: str, family: Family, text: str) -> dict[str, list[str]]:
+    """Split ``snr=0,5,other=1`` up: what has no key belongs to the key before."""
+    given: dict[str, list[str]] = {}
+    names = [severity.name for severity in family.severities]
+    key = ""
+    for item in rest.split(",") if rest else ():
+        before, equals, after = item.partition("=")
+        value = item
+        if equals:
+            key, value = before.strip(), after
+        if key not in names:
+            has = f"has {', '.join(names)}" if names else "has none"
+            what = f"no severity {key!r}" if key else f"{item!r} belongs to no severity"
+            example = f"{family.name}:{names[0]}=…" if names else family.name
+            raise UsageError(f"{text!r}: {what}; {family.name} {has}", hint=f"write {example}")
+        given.setdefault(key, []).append(value.strip())
+    return given
+
+
+def _value(value: str, severity: Severity, text: str) -> Value:
+    low, dots, high = value.partition("..")
+    try:
+        numbers = [float(low), float(high)] if dots else [float(value)]
+    except ValueError:
+        raise UsageError(
+            f"{text!r}: {severity.name}={value!r} is no number",
+            hint=f"{severity.name}=0,5 for several, {severity.name}=0..5 for a range",
+        ) from None
+    for number in numbers:
+        if not severity.low <= number <= severity.high:
+            raise UsageError(
+                f"{text!r}: {severity.name}={number:g} is not within "
+                f"{severity.low:g} to {severity.high:g} {severity.unit}"
+            )
+    if dots and numbers[0] > numbers[1]:
+        raise UsageError(f"{text!r}: the range {value!r} ends before it begins")
+    return Range(*numbers) if dots else numbers[0]
+
+
+def _text(value: Value) -> str:
+    return str(value) if isinstance(value, Range) else f"{value:.10g}"
