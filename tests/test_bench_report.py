@@ -291,6 +291,7 @@ def test_a_drawing_puts_points_where_they_belong():
         if (g.get("transform") or "").startswith("translate") and g.find("circle") is not None
     ]
     top, bottom = texts["100"] - 4, texts["0"] - 4
+    assert top < bottom
     expected = [bottom + (top - bottom) * point.y for point in points(chart)]
     assert marks == pytest.approx(expected, abs=0.2)
 

@@ -24,11 +24,12 @@ UNITS = {
     "kbps": "bit rate, kbit/s",
     "semitones": "shift, semitones",
     "hz": "frequency, Hz",
-    "low_hz": "lower frequency, Hz",
-    "high_hz": "upper frequency, Hz",
+    "low": "lower frequency, Hz",
+    "high": "upper frequency, Hz",
     "ms": "time, ms",
-    "s": "time, s",
     "db": "level, dB",
+    "ratio": "compression ratio",
+    "errors": "bit errors, %",
 }
 RIGHT = "right track, %"
 STEP = 0.012  # between the marks of two series at the same place

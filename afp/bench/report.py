@@ -172,6 +172,8 @@ summary{cursor:pointer}
 @page{margin:12mm}
 body{padding:0;font-size:10pt}
 section{margin-top:1.5rem}
+.charts{display:block}
+.chart{margin-bottom:1.5rem}
 .panels{grid-template-columns:repeat(3,1fr)}
 .scroll{overflow:visible}
 table{font-size:6pt}

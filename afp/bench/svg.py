@@ -46,7 +46,7 @@ STYLE = (
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,23rem),1fr));
 gap:2.25rem 1.5rem}
 .chart{margin:0;min-width:0;break-inside:avoid}
-.chart.wide{grid-column:1/-1;break-inside:auto}
+.chart.wide{grid-column:1/-1}
 .chart figcaption b{display:block;font-size:1.0625rem;line-height:1.3}
 .chart figcaption,.legend{break-after:avoid}
 .chart figcaption{color:var(--soft);font-size:.875rem;line-height:1.45}
