@@ -14,15 +14,15 @@ from bench_scores import HOSTILE, NOISE, SINGLE, absent, cell, scores
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afp.bench import png, svg
-from afp.bench.axes import Scale, written_percent, written_power
-from afp.bench.charts import charts
 from afp.bench.metrics import wilson
-from afp.bench.report import report
+from afp.bench.report import png, svg
+from afp.bench.report.axes import Scale, written_percent, written_power
+from afp.bench.report.charts import charts
+from afp.bench.report.html import report
+from afp.bench.report.wording import number, printable
 from afp.bench.rows import PRESENT, Answer, Row, Truth
 from afp.bench.scores import DetPoint
 from afp.bench.scoring import score
-from afp.bench.wording import number, printable
 from afp.errors import UsageError
 
 VOID = {"meta", "br"}

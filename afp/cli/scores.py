@@ -83,7 +83,7 @@ def show(scores: "Scores", *, report: Path | None, plot: Path | None, as_json: b
     else:
         _print_cells(scores)
     if report is not None:
-        from afp.bench.report import report as written
+        from afp.bench.report.html import report as written
 
         try:
             report.write_text(written(scores), encoding="utf-8")
@@ -91,7 +91,7 @@ def show(scores: "Scores", *, report: Path | None, plot: Path | None, as_json: b
             raise UsageError(f"{report}: cannot be written: {error.strerror}") from None
         terminal.note(f"report: {report}")
     if plot is not None:
-        from afp.bench.png import draw
+        from afp.bench.report.png import draw
 
         for path in draw(scores, plot):
             terminal.note(f"chart: {path}")

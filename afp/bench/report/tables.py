@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import groupby
 
-from afp.bench import svg
-from afp.bench.charts import PALETTE, colours_of
+from afp.bench.report import svg
+from afp.bench.report.charts import PALETTE, colours_of
+from afp.bench.report.wording import interval, number, percent, printable
 from afp.bench.scores import Cell, Pair, Proportion, Scores
-from afp.bench.wording import interval, number, percent, printable
 
 NONE = "–"
 SIGNIFICANT = 0.05

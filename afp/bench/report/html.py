@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from afp.bench import report_tables as tables
-from afp.bench import svg
-from afp.bench.charts import charts, colours_of
-from afp.bench.report_tables import escaped, several
+from afp.bench.report import svg, tables
+from afp.bench.report.charts import charts, colours_of
+from afp.bench.report.tables import escaped, several
 from afp.bench.scores import Scores
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from afp.bench.wording import number
+from afp.bench.report.wording import number
 
 SHARES = tuple((i / 100, str(i)) for i in range(0, 101, 20))
 ZERO = 3.0  # zero stands on a logarithmic axis at the smallest value divided by this

@@ -3,8 +3,8 @@
 import math
 from html import escape
 
-from afp.bench.charts import PALETTE, Chart, Series
-from afp.bench.wording import shortened
+from afp.bench.report.charts import PALETTE, Chart, Series
+from afp.bench.report.wording import shortened
 
 WIDTH, TOP, RIGHT, BOTTOM = 360.0, 26.0, 14.0, 44.0
 PLOT_HEIGHT = 178.0

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from afp.bench.axes import SHARES, Axis, Scale, written_percent, written_power
+from afp.bench.report.axes import SHARES, Axis, Scale, written_percent, written_power
+from afp.bench.report.wording import number, percent, printable, told
 from afp.bench.scores import Absent, Cell, DetPoint, Scores
-from afp.bench.wording import number, percent, printable, told
 
 # Light and dark variants, from Okabe & Ito (2008): told apart by the colour-blind.
 PALETTE = (

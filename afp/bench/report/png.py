@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from afp.bench.charts import PALETTE, Chart, charts
+from afp.bench.report.charts import PALETTE, Chart, charts
+from afp.bench.report.wording import shortened
 from afp.bench.scores import Scores
-from afp.bench.wording import shortened
 from afp.errors import UsageError
 
 MARKERS = "os^Dv*"

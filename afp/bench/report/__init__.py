@@ -1,0 +1,1 @@
+"""Scores as pictures: one self-contained HTML file, or a PNG file for each chart."""
