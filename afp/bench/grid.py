@@ -75,10 +75,7 @@ class Grid:
     @property
     def reach_seconds(self) -> float:
         """How much of a track the longest query may need, from where it starts."""
-        return max(
-            (max(self.seconds) + distortion.delay_seconds) * max(distortion.speed, 1.0)
-            for distortion in self.distortions
-        )
+        return max(d.reach_seconds(max(self.seconds)) for d in self.distortions)
 
     def generator(self, *names: str | int) -> np.random.Generator:
         """Return the generator of one purpose, which no other purpose shares."""

@@ -1,6 +1,7 @@
 """What a process of the benchmark does: cut excerpts, distort them, query."""
 
 import io
+import math
 import time
 import wave
 from collections.abc import Callable, Mapping
@@ -164,9 +165,8 @@ class _Worker:
             rng = self._grid.generator("unknown", job.kind, number, length)
             samples = unknown.make(job.kind, length, RATE, rng, self._material.sounds)
             return Clip(samples, RATE, past=0, length=length)
-        distortion = job.cell.distortion
-        reach = (job.cell.seconds + distortion.delay_seconds) * max(distortion.speed, 1.0)
-        samples = self._material.shelf.samples(job.kind, number)[: PAST + int(reach * RATE) + 1]
+        reach = PAST + math.ceil(job.cell.distortion.reach_seconds(job.cell.seconds) * RATE)
+        samples = self._material.shelf.samples(job.kind, number)[: reach + 1]
         return Clip(np.array(samples), RATE, past=PAST, length=length)
 
 

@@ -199,8 +199,13 @@ def _offset(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
 
 
 SNR = Severity("snr", "dB", "-5,0,5,10", -60, 100)
+
+
+def _kbps(low: float, high: float) -> Severity:
+    return Severity("kbps", "kbit/s", "32", low, high)
+
+
 PERCENT_SPEED = Severity("percent", "%", "-4,-2,2,4", -50, 100)
-KBPS = Severity("kbps", "kbit/s", "32", 4, 320)
 
 _ALL = (
     Family("clean", "nothing", (), lambda clip, values, sounds, rng: clip),
@@ -223,10 +228,12 @@ _ALL = (
     ),
     Family("microphone", "small microphone", (), _device(microphone)),
     Family("loudspeaker", "small loudspeaker", (), _device(loudspeaker)),
-    Family("mp3", "MP3 and back", (KBPS,), _through(mp3, kbps="kbps"), codec="mp3"),
-    Family("aac", "AAC and back", (KBPS,), _through(aac, kbps="kbps"), codec="aac"),
-    Family("opus", "Opus and back", (KBPS,), _through(opus, kbps="kbps"), codec="opus"),
-    Family("vorbis", "Vorbis and back", (KBPS,), _through(vorbis, kbps="kbps"), codec="vorbis"),
+    Family("mp3", "MP3 and back", (_kbps(8, 320),), _through(mp3, kbps="kbps"), codec="mp3"),
+    Family("aac", "AAC and back", (_kbps(8, 192),), _through(aac, kbps="kbps"), codec="aac"),
+    Family("opus", "Opus and back", (_kbps(6, 256),), _through(opus, kbps="kbps"), codec="opus"),
+    Family(
+        "vorbis", "Vorbis and back", (_kbps(8, 500),), _through(vorbis, kbps="kbps"), codec="vorbis"
+    ),
     Family(
         "gsm",
         "GSM full rate and back, with bit errors on the way",

@@ -1,7 +1,6 @@
 """Distortions in words: ``noise:snr=0,5``, ``speed:percent=-2..2``, ``room+noise:snr=0..10``."""
 
 import itertools
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from afp.distort.clip import Clip
 from afp.distort.codec import unavailable
 from afp.distort.families import CHAINS, FAMILIES, Family, Severity
 from afp.distort.recordings import Sounds
-from afp.errors import UsageError
+from afp.errors import AfpError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Range:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}"
+        return f"{_text(self.low)}..{_text(self.high)}"
 
 
 Value = float | Range
@@ -74,20 +73,15 @@ class Distortion:
             return self.name
         return "+".join(map(str, self.steps))
 
-    @property
-    def speed(self) -> float:
-        """The most seconds of the source that play in a second."""
-        return math.prod(
-            max(step.family.speed(values) for values in step.extremes()) for step in self.steps
-        )
-
-    @property
-    def delay_seconds(self) -> float:
-        """How much later the clip may begin, in its own seconds."""
-        return sum(
-            max(step.family.delay_seconds(values) for values in step.extremes())
-            for step in self.steps
-        )
+    def reach_seconds(self, seconds: float) -> float:
+        """Tell how much of the source a clip of so many seconds may need."""
+        speed, delay_seconds = 1.0, 0.0
+        for step in self.steps:
+            corners = list(step.extremes())
+            # A delay is in seconds of the clip as it plays by then.
+            delay_seconds += speed * max(map(step.family.delay_seconds, corners))
+            speed *= max(map(step.family.speed, corners))
+        return delay_seconds + seconds * max(speed, 1.0)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Families hold functions, which do not travel between processes; words do.
@@ -109,16 +103,34 @@ class Distortion:
         rng : numpy.random.Generator
             Equal states give equal clips.
         """
-        for step in self.steps:
+        for step, prefix in zip(self.steps, _prefixes(self.steps), strict=True):
             values = {}
             for name, value in step.values:
                 if isinstance(value, Range):
                     values[name] = float(rng.uniform(value.low, value.high))
-                    clip = clip.drew(_key(name, step, self.steps), round(values[name], 4))
+                    clip = clip.drew(prefix + name, round(values[name], 4))
                 else:
                     values[name] = value
             clip = step.family.apply(clip, values, sounds, rng)
         return clip
+
+    def try_out(self, sounds: Sounds, *, sample_rate: int) -> None:
+        """Distort a second of noise by the least and the most of every range.
+
+        Raises
+        ------
+        UsageError
+            When severities do not go together, at that sample rate, or on this machine.
+        """
+        rng = np.random.default_rng(0)
+        noise = rng.standard_normal(sample_rate, np.float32)
+        try:
+            for corner in itertools.product(*(step.extremes() for step in self.steps)):
+                clip = Clip(noise, sample_rate, past=0, length=sample_rate)
+                for step, values in zip(self.steps, corner, strict=True):
+                    clip = step.family.apply(clip, values, sounds, rng)
+        except AfpError as error:
+            raise UsageError(f"{self.condition}: {error}", hint=error.hint) from error
 
 
 def parse(text: str) -> list[Distortion]:
@@ -146,8 +158,8 @@ def parse(text: str) -> list[Distortion]:
     distortions = []
     for steps in itertools.product(*choices):
         severity = tuple(
-            (_key(name, step, steps), str(value) if isinstance(value, Range) else value)
-            for step in steps
+            (prefix + name, str(value) if isinstance(value, Range) else value)
+            for step, prefix in zip(steps, _prefixes(steps), strict=True)
             for name, value in step.values
         )
         name = "+".join(step.family.name for step in steps)
@@ -160,15 +172,21 @@ def _only(condition: str) -> Distortion:
     return distortion
 
 
-def _key(name: str, step: Step, steps: tuple[Step, ...]) -> str:
-    """Name a severity, and its family where there are several."""
-    return name if len(steps) == 1 else f"{step.family.name}.{name}"
+def _prefixes(steps: tuple[Step, ...]) -> list[str]:
+    """Return what tells the severities of one step from those of others."""
+    if len(steps) == 1:
+        return [""]
+    names = [step.family.name for step in steps]
+    return [
+        f"{name}{names[:i].count(name) + 1}." if names.count(name) > 1 else f"{name}."
+        for i, name in enumerate(names)
+    ]
 
 
 def _steps(part: str, text: str) -> list[Step]:
     name, _, rest = part.partition(":")
     if name not in FAMILIES:
-        what = f"{name!r} is a chain and cannot be part of one" if name in CHAINS else None
+        what = f"the chain {name!r} stands alone, without severities" if name in CHAINS else None
         raise UsageError(
             f"{text!r}: {what or f'there is no distortion {name!r}'}",
             hint=f"there are {', '.join(FAMILIES)}; chains: {', '.join(CHAINS)}",
@@ -221,8 +239,13 @@ def _value(value: str, severity: Severity, text: str) -> Value:
             )
     if dots and numbers[0] > numbers[1]:
         raise UsageError(f"{text!r}: the range {value!r} ends before it begins")
+    numbers = [number + 0.0 for number in numbers]  # no minus before a zero
     return Range(*numbers) if dots else numbers[0]
 
 
 def _text(value: Value) -> str:
-    return str(value) if isinstance(value, Range) else f"{value:.10g}"
+    """Write a value as briefly as it can be read back."""
+    if isinstance(value, Range):
+        return str(value)
+    brief = f"{value:g}"
+    return brief if float(brief) == value else repr(value)
