@@ -3,59 +3,86 @@
 Held against audfprint at its default density, in every condition that it was measured under.
 
     python benchmarks/frontier.py                         # 100 queries a cell
-    python benchmarks/frontier.py --queries 10 --points 20:36,80:36 --output /tmp/f.json
+    python benchmarks/frontier.py --queries 10 --points 20:36,80:36 --out /tmp/f
 
 Draws the picture beside the results when matplotlib is installed.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from accuracy import RESULTS, add_options, grid_of, judge
-from figures import BYTES_PER_SECOND, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
-from grid import note, run, write_json
+from accuracy import ABSENT, DISTORTIONS
+from corpus import corpus_of
+from measure import add_options, distortions_of, grid_of, lengths_of, measure
+from output import RESULTS, note, script, write_json
+from peers import BYTES_PER_SECOND, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
 
+from afp.bench.scores import Cell
+from afp.bench.scoring import score
+from afp.distort import Distortion
+
+BACKEND = "shazam"
 POINTS = "15:24,20:36,40:36,80:36,160:54"  # density:peak_density
 RIVAL = "audfprint"
 SMALL_BYTES = 200.0  # per second: what a point that is held against the rival may take
 
 
-def rival(condition: str, seconds: int) -> int | None:
+def rival(condition: str, seconds: float) -> int | None:
     """Return the rival's figure for a cell, in %."""
     return next((p.percent for p in peers(condition, seconds) if p.name == RIVAL), None)
 
 
-def point(arguments: argparse.Namespace, density: float, peak_density: float) -> dict[str, Any]:
+def point(
+    arguments: argparse.Namespace,
+    distortions: tuple[Distortion, ...],
+    density: float,
+    peak_density: float,
+) -> dict[str, Any]:
     """Measure one pair of densities."""
     parameters = {"density": density, "peak_density": peak_density}
     note(f"density {density:g}, peak density {peak_density:g}")
-    results = judge(run(grid_of(arguments, parameters, absent=arguments.absent)))
-    cells = []
-    for cell in results["cells"]:
-        percent = rival(cell["condition"], cell["seconds"])
-        if percent is not None:
-            names = ("condition", "seconds", "queries", "right", "interval", "right_at_any_score")
-            cells.append({name: cell[name] for name in names} | {RIVAL: percent})
-    about = results["about"]
+    grid = grid_of(
+        arguments, distortions, {BACKEND: parameters}, absent=ABSENT if arguments.absent else 0.0
+    )
+    about, rows = measure(grid, corpus_of(arguments), n_workers=arguments.jobs)
+    scores = score(about, rows)
+    cells = list(_against_rival(scores.cells))
+    (cost,) = scores.costs
+    false = scores.absent[0].false if scores.absent else None
     return {
-        "parameters": about["parameters"],
-        "bytes_per_second": about["bytes_per_second"],
-        "bytes_per_second_compacted": about["bytes_per_second_compacted"],
-        "cpu_ms": sum(cell["cpu_ms"] for cell in results["cells"]) / len(results["cells"]),
-        "false": results["absent"]["false"] if arguments.absent else None,
-        "absent_queries": results["absent"]["queries"],
+        "parameters": about.backends[BACKEND]["parameters"],
+        "bytes_per_second": cost.bytes_per_second,
+        "cpu_ms": cost.query_cpu_ms,
+        "false": false and false.k,
+        "absent_queries": false.n if false else 0,
         "behind": [
-            f"{cell['condition']} {cell['seconds']} s"
+            f"{cell['condition']}, {cell['seconds']:g} s"
             for cell in cells
             if cell["condition"] not in NOT_COMPARED and cell["right"] < cell[RIVAL]
         ],
         "cells": cells,
-        "about": about,
+        "about": about.to_json(),
     }
 
 
-def cell_of(measured: dict[str, Any], condition: str, seconds: int) -> dict[str, Any]:
+def _against_rival(cells: Iterable[Cell]) -> Iterable[dict[str, Any]]:
+    for cell in cells:
+        percent = rival(cell.condition, cell.seconds)
+        if percent is not None:
+            yield {
+                "condition": cell.condition,
+                "seconds": cell.seconds,
+                "queries": cell.track.n,
+                "right": 100 * cell.track.share,
+                "interval": [100 * cell.track.low, 100 * cell.track.high],
+                "right_at_any_score": 100 * cell.any_track.share,
+                RIVAL: percent,
+            }
+
+
+def cell_of(measured: dict[str, Any], condition: str, seconds: float) -> dict[str, Any]:
     """Find a cell of a point."""
     found: dict[str, Any] = next(
         cell
@@ -68,14 +95,12 @@ def cell_of(measured: dict[str, Any], condition: str, seconds: int) -> dict[str,
 def print_points(points: list[dict[str, Any]]) -> None:
     """Print a column for each point, and who is ahead."""
     sizes = [p["bytes_per_second"] for p in points]
-    print(f"{'bytes a second':18}" + "".join(f"{size:9.0f}" for size in sizes), end="")
+    print(f"{'bytes a second':24}" + "".join(f"{size:9.0f}" for size in sizes), end="")
     print(f"{BYTES_PER_SECOND[RIVAL]:12} {RIVAL}")
-    compacted = "".join(f"{p['bytes_per_second_compacted']:9.0f}" for p in points)
-    print(f"{'  compacted':18}{compacted}")
     for row in zip(*(p["cells"] for p in points), strict=True):
-        print(f"{row[0]['condition']:12}{row[0]['seconds']:4} s", end="")
+        print(f"{row[0]['condition']:18}{row[0]['seconds']:4g} s", end="")
         print("".join(f"{cell['right']:9.1f}" for cell in row) + f"{row[0][RIVAL]:12}")
-    print(f"{'CPU ms a query':18}" + "".join(f"{p['cpu_ms']:9.1f}" for p in points))
+    print(f"{'CPU ms a query':24}" + "".join(f"{p['cpu_ms']:9.1f}" for p in points))
     for p in points:
         if p["false"] is not None:
             print(f"{p['parameters']}: {p['false']} false answers of {p['absent_queries']}")
@@ -109,13 +134,13 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         for i, seconds in enumerate(lengths):
             row = [cell_of(p, condition, seconds) for p in points]
             right, theirs = [cell["right"] for cell in row], row[0][RIVAL]
-            panel.plot(sizes, right, f"C{i}.-", label=f"afp, {seconds} s")
+            panel.plot(sizes, right, f"C{i}.-", label=f"afp, {seconds:g} s")
             panel.plot(
                 BYTES_PER_SECOND[RIVAL],
                 theirs,
                 f"C{i}s",
                 markerfacecolor="none",
-                label=f"{RIVAL}, {seconds} s",
+                label=f"{RIVAL}, {seconds:g} s",
             )
         panel.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
     panels[0].legend(fontsize="x-small", loc="lower right")
@@ -130,33 +155,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_options(parser, queries=100)
-    parser.set_defaults(seconds="5,10")
+    add_options(parser, distortions=DISTORTIONS, seconds="5,10", queries=100)
     parser.add_argument("--points", default=POINTS, help="density:peak_density,… [%(default)s]")
     parser.add_argument("--absent", action="store_true", help="count false answers too")
-    parser.add_argument("--output", type=Path, default=RESULTS / "frontier.json")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder [%(default)s]")
     arguments = parser.parse_args()
-    compared = [
-        condition
-        for condition in arguments.conditions.split(",")
+    compared = tuple(
+        distortion
+        for distortion in distortions_of(arguments.distort or DISTORTIONS)
         if any(
-            rival(condition, int(seconds)) is not None for seconds in arguments.seconds.split(",")
+            rival(distortion.condition, seconds) is not None
+            for seconds in lengths_of(arguments.seconds)
         )
-    ]
+    )
     if not compared:
-        raise SystemExit(f"{RIVAL} was measured under none of these conditions and lengths")
-    arguments.conditions = ",".join(compared)
+        parser.error(f"{RIVAL} was measured under none of these conditions and lengths")
     pairs = [tuple(map(float, text.split(":"))) for text in arguments.points.split(",")]
     points = sorted(
-        (point(arguments, *pair) for pair in pairs), key=lambda p: p["bytes_per_second"]
+        (point(arguments, compared, *pair) for pair in pairs), key=lambda p: p["bytes_per_second"]
     )
     print_points(points)
-    write_json(
-        arguments.output,
-        {"rival": RIVAL, "source": SOURCE, "second_source": SECOND_SOURCE, "points": points},
-    )
-    draw(points, arguments.output.with_suffix(".png"))
+    results = {"rival": RIVAL, "source": SOURCE, "second_source": SECOND_SOURCE, "points": points}
+    write_json(arguments.out / "frontier.json", results)
+    draw(points, arguments.out / "frontier.png")
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -1,22 +1,23 @@
 """Fit the null model of the `shazam` backend, and hold p_false against what is observed.
 
-Reads the raw rows that ``benchmarks/accuracy.py`` has written: the best score of each query whose
-music is not in the store, whatever the threshold.
+Reads the rows that ``benchmarks/accuracy.py``, or ``afp bench --out``, has written: the best
+answer to each query that no track answers, whatever the threshold.
 
-    python benchmarks/accuracy.py --queries 200
+    python benchmarks/accuracy.py
     python benchmarks/null_model.py benchmarks/results/accuracy.rows.jsonl.gz
 """
 
 import argparse
-import gzip
-import json
 import math
 from pathlib import Path
 
 import numpy as np
+from output import script
 
 from afp.backends.shazam import NULL
+from afp.bench.rows import PRESENT, read_rows
 
+BACKEND = "shazam"
 TAIL = 0.95  # the fit is through the scores above this quantile
 LEVELS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 
@@ -32,12 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rows", type=Path, help="raw rows of benchmarks/accuracy.py")
-    with gzip.open(parser.parse_args().rows, "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    absent = [row for row in rows if "kind" in row]
-    best = [row.get("answer") or row.get("best") or {} for row in absent]
-    p = np.array([match.get("p_false", 1.0) for match in best])
+    parser.add_argument("rows", type=Path, help="rows of benchmarks/accuracy.py")
+    _, rows = read_rows(parser.parse_args().rows)
+    absent = [row for row in rows if row.backend == BACKEND and row.kind != PRESENT]
+    if not absent:
+        parser.error(f"there is no absent query of {BACKEND} among {len(rows)} rows")
+    p = np.array([row.answers[0].p_false if row.answers else 1.0 for row in absent])
     scores = np.array([equivalent_score(value) for value in p])
 
     threshold = float(np.quantile(scores, TAIL))
@@ -51,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -21,16 +21,21 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import corpus
 import numpy as np
 import soundfile
-from accuracy import RESULTS
-from conditions import CONDITIONS, Sounds
-from corpus import DEFAULT_AUDIO, RATE, draw, read, split
-from grid import machine, note, write_json
+from clips import clips, excerpts_of, sounds_of, split
+from corpus import Corpus, corpus_of
+from output import RESULTS, note, script, write_json
 from process import Usage, run
 
+from afp.bench.grid import RATE, Grid
+from afp.bench.run import machine
+from afp.distort import parse, read
+
 AFP = [sys.executable, "-m", "afp"]
-CLIP_SECONDS = 5
+CLIP_SECONDS = 5.0
+KEPT_OUT = 0.1  # share of the tracks, for clips that nothing answers
 MINUTES_SHORT = 5.0
 TARGETS = {  # what each figure must not exceed
     "index_cpu_over_fpcalc": 1.5,
@@ -121,18 +126,23 @@ def store_size(store: Path) -> dict[str, float]:
     }
 
 
-def clips(
-    tracks: Sequence[Path], absent: Sequence[Path], audio: Path, folder: Path, n: int
+def written_clips(
+    tracks: Sequence[Path], absent: Sequence[Path], found: Corpus, folder: Path, n: int
 ) -> dict[str, list[Path]]:
     """Write clips: clean, in noise at 0 dB, and of music that is not in the store."""
-    sounds = Sounds.of(audio)
+    sounds = sounds_of(Corpus(found.music, noise=found.noise), folder)
     made: dict[str, list[Path]] = {}
-    kinds = {"clean": (tracks, "clean"), "noisy": (tracks, "real0"), "absent": (absent, "clean")}
-    for kind, (source, condition) in kinds.items():
-        rng = np.random.default_rng(len(made))
+    kinds = {
+        "clean": (tracks, "clean"),
+        "noisy": (tracks, "noise:snr=0"),
+        "absent": (absent, "clean"),
+    }
+    for kind, (music, words) in kinds.items():
+        grid = Grid(tuple(music), tuple(parse(words)), (CLIP_SECONDS,), queries=n, seed=len(made))
+        shelf, _ = excerpts_of(grid, folder)
+        (cell,) = grid.cells
         made[kind] = []
-        for i, excerpt in enumerate(draw(list(source), n, CLIP_SECONDS, rng)[0]):
-            clip, _ = CONDITIONS[condition].apply(excerpt.samples, CLIP_SECONDS, rng, sounds)
+        for i, clip in enumerate(clips(grid, cell, sounds, shelf)):
             path = folder / f"{kind}{i}.wav"
             soundfile.write(path, 0.9 * clip / max(1.0, np.abs(clip).max()), RATE)
             made[kind].append(path)
@@ -171,7 +181,7 @@ def long_file(tracks: Sequence[Path], path: Path, seconds: float) -> Path:
     with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
         while written < seconds * RATE:
             for track in tracks:
-                samples = read(track)[: max(0, round(seconds * RATE) - written)]
+                samples = read(track, sample_rate=RATE)[: max(0, round(seconds * RATE) - written)]
                 file.write(samples)
                 written += len(samples)
     return path
@@ -209,7 +219,8 @@ def _memory(name: str, usage: Usage) -> dict[str, float]:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Run everything."""
-    kept, absent = split(arguments.audio, arguments.seed)
+    found = corpus_of(arguments)
+    kept, absent = split(found.tracks(), KEPT_OUT, arguments.seed)
     compared = some_hours(kept + absent, arguments.hours, arguments.seed)
     note(f"indexing {len(compared)} tracks, {arguments.repeats} times")
     figures = index_against_fpcalc(compared, folder, arguments.repeats)
@@ -219,7 +230,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     usage = afp("index", "-d", store, "--files-from", _listing(kept, folder), memory=True)
     figures |= _memory("index_corpus", usage) | store_size(store)
     note("queries")
-    made = clips(kept, absent, arguments.audio, folder, arguments.clips)
+    made = written_clips(kept, absent, found, folder, arguments.clips)
     figures |= query_times(store, made, arguments.repeats)
     return figures | memory_of_lengths(kept, store, folder, arguments.long_hours)
 
@@ -228,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--audio", type=Path, default=DEFAULT_AUDIO, help="folder of the corpus")
+    corpus.add_options(parser)
     parser.add_argument("--hours", type=float, default=4.0, help="to compare with fpcalc on")
     parser.add_argument("--store-hours", type=float, help="to query [nine tenths of the corpus]")
     parser.add_argument("--long-hours", type=float, default=3.0, help="length of the long file")
@@ -236,7 +247,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=20, help="of each kind [%(default)s]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where to write [a temporary folder]")
-    parser.add_argument("--output", type=Path, default=RESULTS / "speed.json")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder [%(default)s]")
     arguments = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="afp-bench-", dir=arguments.folder) as folder:
@@ -254,8 +265,8 @@ def main() -> None:
         "targets": TARGETS,
         "figures": figures,
     }
-    write_json(arguments.output, results)
+    write_json(arguments.out / "speed.json", results)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)
