@@ -1,7 +1,9 @@
 """Excerpts of tracks, drawn by chance, from which queries are made."""
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 from afp.audio import ContentHash, Resampler, decode
 from afp.bench.grid import PAST_SECONDS, RATE, Grid
 from afp.distort import is_silent
-from afp.errors import InputError
+from afp.errors import InputError, UsageError
 from afp.fingerprint import F32
 
 PAST = round(PAST_SECONDS * RATE)
@@ -84,14 +86,19 @@ class Shelf:
     shortest: int
 
     @classmethod
-    def of(cls, path: Path, grid: Grid, numbers: Mapping[str, int]) -> "Shelf":
-        """Make room for so many excerpts of each kind."""
-        keys = [(kind, number) for kind, n in numbers.items() for number in range(n)]
-        length = PAST + math.ceil(grid.reach_seconds * RATE) + 1
-        with path.open("wb") as file:
-            file.truncate(4 * length * max(len(keys), 1))
-        slots = {key: slot for slot, key in enumerate(keys)}
-        return cls(path, slots, length, round(min(grid.seconds) * RATE))
+    def of(cls, path: Path, grid: Grid, keys: Iterable[tuple[str, int]]) -> "Shelf":
+        """Plan the room for excerpts of these kinds and numbers."""
+        slots = {key: slot for slot, key in enumerate(sorted(keys))}
+        return cls(path, slots, _length(grid), round(min(grid.seconds) * RATE))
+
+    def make(self) -> None:
+        """Make the file, with room for all that will be put there."""
+        with self.path.open("wb") as file:
+            n_bytes = 4 * self.length * max(len(self.slots), 1)
+            if hasattr(os, "posix_fallocate"):
+                # A disk that is full later would kill the worker that writes to the mapping.
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            file.truncate(n_bytes)
 
     @cached_property
     def _samples(self) -> F32:
@@ -103,6 +110,23 @@ class Shelf:
         """Return an excerpt with its past, to be read or written."""
         row: F32 = self._samples[self.slots[kind, number]]
         return row
+
+
+def require_room(folder: Path, grid: Grid, n_excerpts: int) -> None:
+    """Make sure that a folder has room for a shelf.
+
+    Raises
+    ------
+    UsageError
+        When it has not.
+    """
+    n_bytes, free_bytes = 4 * _length(grid) * n_excerpts, shutil.disk_usage(folder).free
+    if n_bytes > free_bytes:
+        raise UsageError(
+            f"{folder}: the excerpts take {n_bytes / 1e6:,.0f} MB, and there are "
+            f"{free_bytes / 1e6:,.0f} MB left",
+            hint="make room, ask for fewer --queries, or name another folder with --out",
+        )
 
 
 def draw(sources: Sequence[Source], kind: str, number: int, attempt: int, grid: Grid) -> Excerpt:
@@ -158,6 +182,11 @@ def cut(excerpts: Sequence[Excerpt], shelf: Shelf) -> list[Excerpt]:
         for excerpt, (_, row) in zip(excerpts, rows, strict=True)
         if is_silent(row[PAST : PAST + shelf.shortest])
     ]
+
+
+def _length(grid: Grid) -> int:
+    """Count the samples of an excerpt with its past."""
+    return PAST + math.ceil(grid.reach_seconds * RATE) + 1
 
 
 def _copy(block: F32, position: int, rows: Sequence[tuple[int, F32]]) -> int:

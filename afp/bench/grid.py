@@ -1,13 +1,15 @@
 """What a benchmark is to measure."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from afp import __version__
+from afp.audio import walk
 from afp.backends import Parameter
 from afp.distort import Distortion
 
@@ -83,21 +85,42 @@ class Grid:
         return np.random.default_rng([self.seed, *words])
 
     def as_json(self) -> dict[str, Any]:
-        """Say in JSON what decides the rows; runs that agree in it go on from one another."""
+        """Say in JSON what decides the rows; runs that agree in it go on from one another.
+
+        Files are told by their paths and sizes.
+
+        Raises
+        ------
+        InputError
+            When a folder of recordings is not there.
+        """
+        folders = {"noise": self.noise, "rooms": self.rooms, "speech": self.speech}
         return {
-            "music": [
-                len(self.music),
-                zlib.crc32("\n".join(map(str, self.music)).encode("utf-8", "surrogateescape")),
-            ],
+            "afp": __version__,
+            "music": _identity(self.music),
             "distortions": [distortion.condition for distortion in self.distortions],
             "seconds": list(self.seconds),
             "queries": self.queries,
             "backends": {name: dict(values) for name, values in self.backends.items()},
             "absent": self.absent,
             **{
-                name: path and str(path)
-                for name in ("noise", "rooms", "speech", "store")
-                for path in [getattr(self, name)]
+                name: folder and [str(folder.absolute()), *_identity(_files_in(folder))]
+                for name, folder in folders.items()
             },
+            "store": self.store and str(self.store.absolute()),
             "seed": self.seed,
         }
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    return (Path(file.path) for file in walk([folder]))
+
+
+def _identity(paths: Iterable[Path]) -> list[int]:
+    """Count files, and sum up their paths and sizes."""
+    checksum = n = 0
+    for n, path in enumerate(paths, 1):  # noqa: B007
+        size = path.stat().st_size if path.exists() else -1
+        words = f"{path.absolute()}\0{size}\0".encode("utf-8", "surrogateescape")
+        checksum = zlib.crc32(words, checksum)
+    return [n, checksum]

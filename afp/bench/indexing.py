@@ -45,22 +45,34 @@ def build(
 ) -> dict[str, Any]:
     """Index music for one backend; return its entry in `afp.bench.rows.About.backends`.
 
+    It is empty when an interruption came before the end.
+
     Raises
     ------
+    InputError
+        When nothing could be indexed.
     UsageError, StoreError
         See `afp.library.index`.
     """
     before = _cpu_seconds()
     started = time.perf_counter()
-    index(
+    report = index(
         store,
         music,
         backends=[backend],
         parameters=parameters,
         n_workers=n_workers,
+        in_order=True,
         observer=observer,
         interruption=interruption,
     )
+    if report.interrupted:
+        return {}
+    if not report.audio_seconds:
+        raise InputError(
+            f"none of {len(report.failures)} audio files could be indexed",
+            hint=f"the first: {report.failures[0].error}" if report.failures else "",
+        )
     wall, cpu = time.perf_counter() - started, _cpu_seconds() - before
     return describe(store, backend) | {
         "index_cpu_seconds": round(cpu, 3),
@@ -78,7 +90,9 @@ def describe(store: Path, backend: str | None = None) -> dict[str, Any]:
         return {
             "version": searcher.backend.version,
             "parameters": searcher.backend.parameters(),
-            "bytes_per_second": round((own.n_bytes + shared) / own.seconds, 2),
+            "bytes_per_second": round((own.n_bytes + shared) / own.seconds, 2)
+            if own.seconds
+            else 0.0,
             "index_cpu_seconds": 0.0,
             "index_wall_seconds": 0.0,
         }

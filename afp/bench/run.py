@@ -4,9 +4,9 @@ import os
 import platform
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,28 @@ import numpy as np
 
 from afp import __version__
 from afp.bench import unknown
-from afp.bench.excerpts import Excerpt, Shelf, Source, draw, long_enough
+from afp.bench.excerpts import Excerpt, Shelf, Source, draw, long_enough, require_room
 from afp.bench.grid import RATE, Cell, Grid
 from afp.bench.indexing import Indexed, build, contents, describe
 from afp.bench.journal import Journal
+from afp.bench.prepared import Prepared, checksum, samples_of
 from afp.bench.rows import PRESENT, About, Row
 from afp.bench.worker import MUSIC, Ask, Cut, Job, Material, Measure, Result, start
 from afp.distort import Recordings, Sounds, parse
-from afp.errors import AfpError, InputError
+from afp.errors import AfpError, InputError, UsageError
 from afp.library import DEFAULT_MAX_P, FileOutcome, Interruption, Planned
 from afp.library.workers import Crash, Pool, usable_cores
 
 _QUERIES_A_JOB = 8
 _MOST_ATTEMPTS = 100
+_MOST_CRASHES = 2  # of workers at one job
 (_CLEAN,) = parse("clean")
 
-_Key = tuple[str, str, float, str, int]  # of a row: backend, condition, seconds, kind, number
+_Pool = Pool[Job, Result | Crash]
+
+
+class _Interrupted(Exception):  # noqa: N818 - no error
+    """Leaves work of others that an interruption has made pointless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +133,7 @@ def run(
             out = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="afp-bench-")))
         journal = opened.enter_context(Journal(out, grid.as_json()))
         if journal.finished:
-            return Outcome(journal.about, journal.rows)
-        journal.work.mkdir(exist_ok=True)
+            return Outcome(*journal.read())
         return _Run(grid, journal, n_workers or usable_cores(), observer, interruption).outcome(
             command
         )
@@ -158,35 +163,66 @@ class _Run:
 
     def outcome(self, command: str) -> Outcome:
         """Do all that is left to do."""
+        n_left = None
+        prepared = self._prepare(command) if self._journal.about is None else self._prepared()
+        if prepared is not None and not self._stopped:
+            with self._pool(prepared.sounds, self._shelf(prepared.excerpts)) as pool:
+                n_left = self._query(pool, prepared)
+        about, rows = self._journal.read()
+        rows.sort(key=self._order())
+        if n_left == 0:
+            self._journal.finish(rows)
+        return Outcome(about, rows, n_left, self._stopped)
+
+    def _prepare(self, command: str) -> Prepared | None:
+        """Make everything ready for the first query; None when that is interrupted."""
         kept, others = self._split()
         sounds = self._sounds()
+        if self._stopped:
+            return None
+        self._try_out(sounds)
         backends = self._indexed(kept)
         if self._stopped:
-            return Outcome(self._journal.about, self._journal.rows, None, self._stopped)
+            return None
         indexed = contents(next(iter(self._stores.values())))
         sources = {PRESENT: self._usable(indexed)}
-        n_absent = self._grid.n_absent if others else 0
-        shelf = Shelf.of(
-            self._journal.work / "excerpts",
-            self._grid,
-            {PRESENT: self._grid.queries, MUSIC: n_absent},
-        )
-        material = Material(self._grid, sounds, shelf, self._stores)
-        # Forked here, where nothing of a store is open.
-        with Pool[Job, Result | Crash](start, (material,), n_workers=self._n_workers) as pool:
-            if n_absent:
+        numbers = {PRESENT: self._grid.queries}
+        if others and self._grid.absent:
+            numbers[MUSIC] = self._grid.n_absent
+        require_room(self._journal.work, self._grid, sum(numbers.values()))
+        shelf = self._shelf((kind, i) for kind, n in numbers.items() for i in range(n))
+        shelf.make()
+        with self._pool(sounds, shelf) as pool:
+            if MUSIC in numbers:
                 sources[MUSIC] = self._absent(pool, others, indexed)
-            excerpts = self._excerpts(pool, sources, shelf)
-            if self._stopped:
-                return Outcome(self._journal.about, self._journal.rows, None, self._stopped)
-            if self._journal.about is None:
-                about = self._about(command, indexed, len(sources.get(MUSIC, ())), backends)
-                self._journal.begin(about)
-            n_left = self._query(pool, excerpts, sounds)
-        rows = sorted(self._journal.rows, key=self._order())
-        if not n_left:
-            self._journal.finish(rows)
-        return Outcome(self._journal.about, rows, n_left, self._stopped)
+            excerpts = {} if self._stopped else self._excerpts(pool, sources, shelf)
+        if self._stopped:
+            return None
+        prepared = Prepared(sounds, excerpts, checksum(indexed.content))
+        prepared.save(self._journal.work)
+        n_absent = len({source.track for source in sources.get(MUSIC, ())})
+        self._journal.begin(self._about(command, indexed, n_absent, backends))
+        return prepared
+
+    def _prepared(self) -> Prepared:
+        """Go on with what an earlier run has made ready."""
+        prepared = Prepared.load(self._journal.work)
+        if self._grid.store is not None:
+            indexed = contents(self._grid.store)
+            if checksum(indexed.content) != prepared.content:
+                raise UsageError(
+                    f"{self._grid.store}: has changed since the run began",
+                    hint="name another folder with --out",
+                )
+        return prepared
+
+    def _shelf(self, keys: Iterable[tuple[str, int]]) -> Shelf:
+        return Shelf.of(self._journal.work / "excerpts", self._grid, keys)
+
+    def _pool(self, sounds: Sounds, shelf: Shelf) -> _Pool:
+        """Start processes; here, where nothing of a store is open, they can be forked."""
+        material = Material(self._grid, sounds, shelf, self._stores)
+        return Pool(start, (material,), n_workers=self._n_workers)
 
     def _split(self) -> tuple[list[Path], list[Path]]:
         """Choose by chance which files to index and which to keep out."""
@@ -210,15 +246,29 @@ class _Run:
         for name in ("noise", "rooms", "speech"):
             folder = getattr(self._grid, name)
             if folder is not None and not self._stopped:
-                self._tell(Stage(f"reading {name}", 0, 1))
-                into = self._journal.work / f"{name}.f32"
-                decoded[name] = Recordings.decoded(folder, into, sample_rate=RATE)
+                into = samples_of(self._journal.work, name)
+                with suppress(_Interrupted):
+                    decoded[name] = Recordings.decoded(
+                        folder, into, sample_rate=RATE, observer=self._reading(name)
+                    )
         return Sounds(**decoded)
 
+    def _reading(self, name: str) -> Callable[[int, int], None]:
+        def observe(done: int, total: int) -> None:
+            self._tell(Stage(f"reading {name}", done, total))
+            if self._stopped:
+                raise _Interrupted
+
+        return observe
+
+    def _try_out(self, sounds: Sounds) -> None:
+        """Find what cannot be done before the work begins rather than hours later."""
+        for done, distortion in enumerate(self._grid.distortions):
+            self._tell(Stage("trying distortions", done, len(self._grid.distortions)))
+            distortion.try_out(sounds, sample_rate=RATE)
+
     def _indexed(self, kept: Sequence[Path]) -> dict[str, dict[str, Any]]:
-        """Index for each backend, unless that is done; tell what it took."""
-        if self._journal.about is not None:
-            return self._journal.about.backends
+        """Index for each backend; tell what it took."""
         if self._grid.store is not None:
             return {name: describe(self._grid.store, name) for name in self._grid.backends}
         backends = {}
@@ -274,9 +324,7 @@ class _Run:
             )
         return long
 
-    def _absent(
-        self, pool: "Pool[Job, Result | Crash]", others: Sequence[Path], indexed: Indexed
-    ) -> list[Source]:
+    def _absent(self, pool: _Pool, others: Sequence[Path], indexed: Indexed) -> list[Source]:
         """Keep what is not in the store under another name."""
         jobs = [Measure(str(path)) for path in others]
         found: dict[str, Source] = {}
@@ -295,28 +343,41 @@ class _Run:
 
     def _excerpts(
         self,
-        pool: "Pool[Job, Result | Crash]",
+        pool: _Pool,
         sources: Mapping[str, Sequence[Source]],
         shelf: Shelf,
     ) -> dict[tuple[str, int], Excerpt]:
         """Draw every excerpt, and draw those again that are silent."""
         excerpts: dict[tuple[str, int], Excerpt] = {}
-        missing = list(shelf.slots)
+        missing = sorted(shelf.slots)
+        lost: set[str] = set()
         for attempt in range(_MOST_ATTEMPTS):
             by_file: dict[str, list[Excerpt]] = defaultdict(list)
+            left = {
+                kind: [source for source in there if source.path not in lost]
+                for kind, there in sources.items()
+            }
             for kind, number in missing:
-                excerpt = draw(sources[kind], kind, number, attempt, self._grid)
+                if not left[kind]:
+                    raise InputError(
+                        f"none of {len(sources[kind])} tracks can be read any more",
+                        hint="is the disk still there?",
+                    )
+                excerpt = draw(left[kind], kind, number, attempt, self._grid)
                 by_file[excerpt.source.path].append(excerpt)
             missing = []
             jobs = [Cut(tuple(drawn)) for drawn in by_file.values()]
             for done, (job, result) in enumerate(self._worked(pool, jobs), 1):
                 assert isinstance(job, Cut)
-                if isinstance(result, AfpError):
+                excerpts.update(((e.kind, e.number), e) for e in job.excerpts)
+                if isinstance(result, InputError):
+                    lost.add(job.excerpts[0].source.path)
+                    self._tell(Remark(f"no excerpts are drawn from it: {result}"))
+                elif isinstance(result, AfpError):
                     raise result
-                assert isinstance(result, list)
-                silent = {(excerpt.kind, excerpt.number) for excerpt in result}
-                excerpts |= {(excerpt.kind, excerpt.number): excerpt for excerpt in job.excerpts}
-                missing += silent
+                again = job.excerpts if isinstance(result, InputError) else result
+                assert isinstance(again, tuple | list)
+                missing += [(excerpt.kind, excerpt.number) for excerpt in again]
                 self._tell(Stage("drawing excerpts", done, len(jobs)))
             if not missing or self._stopped:
                 return excerpts
@@ -326,31 +387,25 @@ class _Run:
             hint="is the music digital silence?",
         )
 
-    def _query(
-        self,
-        pool: "Pool[Job, Result | Crash]",
-        excerpts: Mapping[tuple[str, int], Excerpt],
-        sounds: Sounds,
-    ) -> int:
+    def _query(self, pool: _Pool, prepared: Prepared) -> int:
         """Make all queries that are not made yet; return how many are left."""
-        done = {_key(row) for row in self._journal.rows}
-        jobs = list(self._asks(excerpts, unknown.kinds(sounds) if self._grid.absent else (), done))
+        done = self._journal.done
+        unknown_kinds = unknown.kinds(prepared.sounds) if self._grid.absent else ()
+        jobs = list(self._asks(prepared.excerpts, unknown_kinds))
         total = len(done) + sum(len(job.queries) * len(job.backends) for job in jobs)
         self._tell(Stage("querying", len(done), total))
         for _, result in self._worked(pool, jobs):
             if isinstance(result, AfpError):
                 raise result
             assert isinstance(result, list)
-            rows = [row for row in result if isinstance(row, Row)]
-            self._journal.append(rows)
-            self._tell(Stage("querying", len(self._journal.rows), total))
-        return total - len(self._journal.rows)
+            self._journal.append(row for row in result if isinstance(row, Row))
+            self._tell(Stage("querying", len(done), total))
+        return total - len(done)
 
     def _asks(
         self,
         excerpts: Mapping[tuple[str, int], Excerpt],
         unknown_kinds: Iterable[str],
-        done: "set[_Key]",
     ) -> Iterator[Ask]:
         """Yield the queries to make: some of every cell, then more, so that all grow alike."""
         numbers = {PRESENT: self._grid.queries}
@@ -367,19 +422,20 @@ class _Run:
                 waiting: dict[tuple[str, ...], list[int]] = defaultdict(list)
                 for number in range(first, min(first + _QUERIES_A_JOB, n)):
                     key = (cell.distortion.condition, cell.seconds, kind, number)
-                    backends = tuple(b for b in self._grid.backends if (b, *key) not in done)
+                    backends = tuple(
+                        b for b in self._grid.backends if (b, *key) not in self._journal.done
+                    )
                     waiting[backends].append(number)
                 for backends, left in waiting.items():
                     if backends:
                         queries = tuple((number, excerpts.get((kind, number))) for number in left)
                         yield Ask(cell, kind, queries, backends)
 
-    def _worked(
-        self, pool: "Pool[Job, Result | Crash]", jobs: Iterable[Job]
-    ) -> Iterator[tuple[Job, Result]]:
+    def _worked(self, pool: _Pool, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
         """Work jobs off until an interruption; yield them with their results."""
         waiting = iter(jobs)
         wake = (self._interruption.fileno(),) if self._interruption else ()
+        crashes: Counter[int] = Counter()
         exhausted = False
         while not self._stopped:
             while pool.has_room and not exhausted:
@@ -391,9 +447,16 @@ class _Run:
             if not pool.n_pending:
                 return
             for job, result in pool.collect(wake=wake):
-                if isinstance(result, Crash):
-                    raise AfpError(f"the benchmark cannot go on: {result}")
-                yield job, result
+                if not isinstance(result, Crash):
+                    yield job, result
+                elif crashes[id(job)] < _MOST_CRASHES:
+                    crashes[id(job)] += 1
+                    pool.submit(job)
+                else:
+                    raise AfpError(
+                        f"the benchmark cannot go on: {result}",
+                        hint="when memory runs out, fewer processes help: -j 1",
+                    )
 
     def _about(
         self, command: str, indexed: Indexed, n_absent: int, backends: dict[str, dict[str, Any]]
@@ -411,17 +474,18 @@ class _Run:
             backends=backends,
         )
 
-    def _order(self) -> Callable[[Row], tuple[int, ...]]:
+    def _order(self) -> Callable[[Row], tuple[object, ...]]:
         """Return a key that sorts rows as the grid lists them."""
         conditions = [distortion.condition for distortion in self._grid.distortions]
         if _CLEAN.condition not in conditions:
             conditions.append(_CLEAN.condition)
         backends = list(self._grid.backends)
-        kinds: dict[str, int] = {PRESENT: 0, MUSIC: 1}
 
-        def key(row: Row) -> tuple[int, ...]:
+        def key(row: Row) -> tuple[object, ...]:
             return (
-                kinds.setdefault(row.kind, len(kinds)),
+                row.kind != PRESENT,
+                row.kind != MUSIC,
+                row.kind,
                 conditions.index(row.condition),
                 self._grid.seconds.index(row.seconds),
                 row.number,
@@ -429,10 +493,6 @@ class _Run:
             )
 
         return key
-
-
-def _key(row: Row) -> _Key:
-    return row.backend, row.condition, row.seconds, row.kind, row.number
 
 
 def machine() -> dict[str, Any]:

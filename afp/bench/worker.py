@@ -105,6 +105,8 @@ class _Worker:
             ]
         except AfpError as error:
             return error
+        except Exception as error:  # such as a fault in a backend, of which nobody would hear
+            return AfpError(f"{type(error).__name__}: {error}")
 
     def _searcher(self, backend: str) -> Searcher:
         """Open a store once, and let the first query, which loads kernels, be nobody's."""

@@ -123,7 +123,7 @@ def _folder(name: str, help_text: str) -> Callable[[_Command], _Command]:
 @options.parameters
 @click.option(
     "--absent",
-    type=click.FloatRange(0, 0.9),
+    type=options.Probability(largest=0.9),
     default=0.2,
     show_default=True,
     metavar="SHARE",
@@ -181,9 +181,14 @@ def command(
     if as_list:
         _print_list()
         return
-    if parameters and len(backends) > 1:
+    if parameters and len(set(backends)) > 1:
         raise UsageError("-p is for a single backend", hint="run one after the other, with -b")
-    scores.require_drawing(plot)
+    if parameters and use_store:
+        raise UsageError(
+            "-p is for a store that is made; --use-store takes it as it is",
+            hint="leave one of them out",
+        )
+    scores.require_means(report, plot)
     from afp.bench.grid import Grid
     from afp.bench.run import run
     from afp.cli.progress import BenchProgress
@@ -245,7 +250,7 @@ def score(
     from afp.bench.rows import join, read_rows
     from afp.bench.scoring import score as scores_of
 
-    scores.require_drawing(plot)
+    scores.require_means(report, plot)
     about, joined = join([read_rows(path) for path in rows])
     scores.show(scores_of(about, joined, max_p=max_p), report=report, plot=plot, as_json=as_json)
 

@@ -34,10 +34,10 @@ class PathType(click.Path):
 
 
 class Probability(click.FloatRange):
-    """A number from 0 to 1."""
+    """A number from 0 to 1, or to less."""
 
-    def __init__(self) -> None:
-        super().__init__(0, 1)
+    def __init__(self, *, largest: float = 1) -> None:
+        super().__init__(0, largest)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -45,7 +45,7 @@ class Probability(click.FloatRange):
         """Return the number, unless it is none: no bound holds for NaN."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value} is no number from 0 to 1", param, ctx)
+            self.fail(f"{value} is no number from 0 to {self.max:g}", param, ctx)
         return number
 
 

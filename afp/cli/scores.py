@@ -60,14 +60,17 @@ def shown(command: Command) -> Command:
     return command
 
 
-def require_drawing(plot: Path | None) -> None:
-    """Complain of what is missing before the run rather than after it.
+def require_means(report: Path | None, plot: Path | None) -> None:
+    """Complain of what is missing for a report or charts before the run rather than after it.
 
     Raises
     ------
     UsageError
-        When charts are asked for and matplotlib is not installed.
+        When the report's folder is not there, or charts are asked for without matplotlib.
     """
+    if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
+        what = "is a folder" if report.is_dir() else "its folder is not there"
+        raise UsageError(f"{report}: {what}", hint="name a file for the report in a folder")
     if plot is not None and find_spec("matplotlib") is None:
         raise UsageError("--plot needs matplotlib", hint="pip install 'afp[plot]'")
 
@@ -88,7 +91,9 @@ def show(scores: "Scores", *, report: Path | None, plot: Path | None, as_json: b
         try:
             report.write_text(written(scores), encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"{report}: cannot be written: {error.strerror}") from None
+            raise UsageError(
+                f"{report}: cannot be written: {error.strerror}", hint="name another file"
+            ) from None
         terminal.note(f"report: {report}")
     if plot is not None:
         from afp.bench.report.png import draw

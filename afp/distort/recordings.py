@@ -1,5 +1,6 @@
 """Recordings of noise, rooms and speech that distortions are made with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from afp.audio import Resampler, decode, walk
-from afp.errors import InputError
+from afp.errors import InputError, UsageError
 from afp.fingerprint import F32
 
 SILENT = 1.5 / 32768  # peak at which nothing, or one step, is left in a 16-bit file
@@ -32,7 +33,14 @@ class Recordings:
     bounds: tuple[int, ...]
 
     @classmethod
-    def decoded(cls, folder: Path, into: Path, *, sample_rate: int) -> "Recordings":
+    def decoded(
+        cls,
+        folder: Path,
+        into: Path,
+        *,
+        sample_rate: int,
+        observer: Callable[[int, int], None] = lambda done, total: None,
+    ) -> "Recordings":
         """Decode every audio file of a folder, and of those in it.
 
         Files that cannot be decoded, and silent ones, are left out.
@@ -45,23 +53,34 @@ class Recordings:
             The file to write.
         sample_rate : int
             In Hz.
+        observer : callable
+            Told before each file how many of how many are done.
 
         Raises
         ------
         InputError
             When that leaves nothing.
+        UsageError
+            When ``into`` cannot be written.
         """
+        files = [Path(file.path) for file in walk([folder])]
         names, bounds = [], [0]
-        with into.open("wb") as file:
-            for found in walk([folder]):
-                try:
-                    samples = read(Path(found.path), sample_rate=sample_rate)
-                except InputError:
-                    continue
-                if not is_silent(samples):
-                    samples.tofile(file)
-                    names.append(Path(found.path).name)
-                    bounds.append(bounds[-1] + len(samples))
+        try:
+            with into.open("wb") as file:
+                for done, path in enumerate(files):
+                    observer(done, len(files))
+                    try:
+                        samples = read(path, sample_rate=sample_rate)
+                    except InputError:
+                        continue
+                    if not is_silent(samples):
+                        file.write(samples.tobytes())
+                        names.append(path.name)
+                        bounds.append(bounds[-1] + len(samples))
+        except OSError as error:
+            raise UsageError(
+                f"{into}: cannot be written: {error.strerror or error}", hint="make room there"
+            ) from error
         if not names:
             raise InputError(
                 f"{folder}: no audio in it that can be used",

@@ -16,7 +16,7 @@ from afp.library.upkeep import is_gone
 from afp.store import Failure, NewTrack, Snapshot, Store
 
 if TYPE_CHECKING:
-    from afp.library.workers import Pool
+    from afp.library.workers import Crash, Pool
 
 BATCH_TRACKS = 64
 BATCH_SECONDS = 5.0
@@ -33,6 +33,7 @@ def index(
     n_workers: int | None = None,
     retry_failed: bool = False,
     wait_seconds: float = 0.0,
+    in_order: bool = False,
     observer: Observer = lambda event: None,
     interruption: Interruption | None = None,
 ) -> IndexReport:
@@ -59,6 +60,9 @@ def index(
         Try files again that failed before, or of which only a part could be decoded.
     wait_seconds : float
         How long to wait for another writer to finish.
+    in_order : bool
+        Store tracks in the order of their files rather than as they are finished: equal files
+        give equal stores, of which ties between answers are a part.
     observer : callable
         Told once a `Planned`, then a `FileOutcome` for each file.
     interruption : Interruption, optional
@@ -115,7 +119,8 @@ def index(
                     parameters=backend.parameters(),
                     hop_seconds=backend.hop_seconds,
                 )
-            report.n_left = _run(pool, work.jobs, _Writer(store, tell), interruption)
+            writer = _Writer(store, tell)
+            report.n_left = _run(pool, work.jobs, writer, interruption, in_order=in_order)
             store.flush()
     else:
         observer(planned)
@@ -146,6 +151,15 @@ class _Writer:
         if n >= BATCH_TRACKS:
             return 0.0
         return max(self._since + BATCH_SECONDS - time.monotonic(), 0.0)
+
+    def take(self, job: Job, result: "Extracted | Refused | Crash") -> None:
+        """Put what came of a file into the batch."""
+        if isinstance(result, Extracted):
+            self.add(job, result)
+        elif isinstance(result, Refused):
+            self.fail(job, result.reason, for_good=result.for_good)
+        else:
+            self.fail(job, str(result), for_good=result.is_a_fault)
 
     def add(self, job: Job, extracted: Extracted) -> None:
         """Put a file into the batch."""
@@ -231,23 +245,29 @@ def _run(
     jobs: Iterable[Job],
     writer: _Writer,
     interruption: Interruption | None,
+    *,
+    in_order: bool,
 ) -> int:
     """Work the jobs off; return how many are left because of an interruption."""
     waiting = deque(jobs)
+    order = deque(waiting if in_order else ())
+    held: dict[str, tuple[Job, Extracted | Refused | Crash]] = {}  # by path, for their turn
     wake = () if interruption is None else (interruption.fileno(),)
     while (waiting or pool.n_pending) and not (interruption and interruption.signal):
         while waiting and pool.has_room:
             pool.submit(waiting.popleft())
         for job, result in pool.collect(timeout_seconds=writer.due_seconds, wake=wake):
-            if isinstance(result, Extracted):
-                writer.add(job, result)
-            elif isinstance(result, Refused):
-                writer.fail(job, result.reason, for_good=result.for_good)
-            else:
-                writer.fail(job, str(result), for_good=result.is_a_fault)
+            if not in_order:
+                writer.take(job, result)
+                continue
+            held[job.file.path] = job, result
+            while order and order[0].file.path in held:
+                writer.take(*held.pop(order.popleft().file.path))
         if writer.due_seconds == 0.0:
             writer.commit()
     n_left = len(waiting) + pool.n_pending
     pool.close()
+    for job, result in held.values():
+        writer.take(job, result)
     writer.commit()
     return n_left
