@@ -47,7 +47,7 @@ DISTORTIONS = (
     "pitch:semitones=1",
 )
 ABSENT = 0.15  # share of the tracks; with 200 queries a cell some 2,600 that nothing answers
-ROWS_LIMIT = 2_000_000  # bytes that rows may take beside the results
+ROWS_LIMIT = 4_000_000  # bytes that rows may take beside the results
 NO_TARGETS = Targets(bytes_per_second=float("inf"))
 
 

@@ -17,7 +17,7 @@ from accuracy import ABSENT, DISTORTIONS
 from corpus import corpus_of
 from measure import add_options, distortions_of, grid_of, lengths_of, measure
 from output import RESULTS, note, script, write_json
-from peers import BYTES_PER_SECOND, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
+from peers import BYTES_PER_SECOND, DIFFERENT, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
 
 from afp.bench.scores import Cell
 from afp.bench.scoring import score
@@ -92,13 +92,17 @@ def cell_of(measured: dict[str, Any], condition: str, seconds: float) -> dict[st
     return found
 
 
+def _marked(condition: str) -> str:
+    return f"{condition} *" if condition in DIFFERENT else condition
+
+
 def print_points(points: list[dict[str, Any]]) -> None:
     """Print a column for each point, and who is ahead."""
     sizes = [p["bytes_per_second"] for p in points]
     print(f"{'bytes a second':24}" + "".join(f"{size:9.0f}" for size in sizes), end="")
     print(f"{BYTES_PER_SECOND[RIVAL]:12} {RIVAL}")
     for row in zip(*(p["cells"] for p in points), strict=True):
-        print(f"{row[0]['condition']:18}{row[0]['seconds']:4g} s", end="")
+        print(f"{_marked(row[0]['condition']):18}{row[0]['seconds']:4g} s", end="")
         print("".join(f"{cell['right']:9.1f}" for cell in row) + f"{row[0][RIVAL]:12}")
     print(f"{'CPU ms a query':24}" + "".join(f"{p['cpu_ms']:9.1f}" for p in points))
     for p in points:
@@ -109,6 +113,9 @@ def print_points(points: list[dict[str, Any]]) -> None:
             print(f"{p['bytes_per_second']:.0f} bytes a second against {RIVAL}: {verdict}")
     if min(sizes) > SMALL_BYTES:
         print(f"MISSED: no point takes {SMALL_BYTES:.0f} bytes a second or less")
+    for condition, remark in DIFFERENT.items():
+        if any(cell["condition"] == condition for cell in points[0]["cells"]):
+            print(f"* {condition}: {remark}")
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
@@ -130,7 +137,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     for panel, condition in zip(panels, conditions, strict=False):
-        panel.set_title(condition, fontsize="medium")
+        panel.set_title(_marked(condition), fontsize="medium")
         for i, seconds in enumerate(lengths):
             row = [cell_of(p, condition, seconds) for p in points]
             right, theirs = [cell["right"] for cell in row], row[0][RIVAL]
