@@ -10,7 +10,7 @@ from afp.cli import terminal
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from afp.bench.run import Remark, Stage
+    from afp.bench.task import Remark, Stage
     from afp.library import FileOutcome, Planned
 
 REDRAW_SECONDS = 0.25
@@ -119,7 +119,7 @@ class BenchProgress:
 
     def update(self, event: "Stage | Remark") -> None:
         """Take what `afp.bench.run.run` tells its observer."""
-        from afp.bench.run import Remark
+        from afp.bench.task import Remark
 
         if isinstance(event, Remark):
             terminal.warn(event.text)
