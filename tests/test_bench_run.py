@@ -25,8 +25,7 @@ from afp.errors import InputError, StoreError, UsageError
 from afp.library import Interruption, index
 
 WORDS = ("clean", "noise:snr=20", "speed:percent=-3..3", "offset:ms=100..400")
-QUERIES = 6
-N_CELLS = len(WORDS) * 2  # lengths
+QUERIES = 4
 UNKNOWN = {"noise", "white", "pink", "tones", "chirps", "silence"}
 
 
@@ -148,7 +147,7 @@ def test_what_is_absent_is_not_in_the_store(undisturbed):
         assert (row.source == "") == (row.kind in UNKNOWN)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_duplicate_of_what_is_indexed_is_not_absent(songs, seed):
     pair = tuple(path for path in songs if path.stem in ("song3", "again", "song1"))
     grid = Grid(pair, tuple(parse("clean")), (1.0,), queries=2, absent=0.3, seed=seed)
@@ -189,9 +188,7 @@ def test_a_finished_run_is_not_run_again(grid, undisturbed):
     assert (events, (out / "rows.jsonl").stat().st_mtime_ns) == ([], before)
 
 
-@pytest.mark.parametrize(
-    "stage", ["reading noise", "indexing", "reading absent", "drawing", "querying"]
-)
+@pytest.mark.parametrize("stage", ["reading noise", "indexing", "drawing", "querying"])
 def test_an_interrupted_run_goes_on(grid, undisturbed, tmp_path, stage):
     with Interruption() as interruption:
 

@@ -121,28 +121,20 @@ def test_help_tells_what_it_takes(cli):
     ("arguments", "status", "message"),
     [
         (("--distort", "nois"), 2, "there is no distortion 'nois'"),
-        (("--distort", "noise:sn=1"), 2, "no severity 'sn'; noise has snr"),
-        (("--distort", "noise:snr=x"), 2, "snr='x' is no number"),
         (("--distort", "babble:snr=0"), 2, "name a folder with --speech DIR"),
-        (("--distort", "bandpass:low=900,high=300"), 2, "bandpass:low=900,high=300: "),
         (("--preset", "quik"), 2, "there are quick, chang, codecs, full, haitsma"),
         (("-b", "nothing"), 2, "no backend is called 'nothing'"),
         (("-p", "colour=red"), 2, "no parameter 'colour'"),
-        (("-p", "colour"), 2, "not NAME=VALUE"),
         (("-b", "shazam", "-b", "loudest", "-p", "density=50"), 2, "single backend"),
         (("--absent", "nan"), 2, "--absent"),
-        (("--absent", "1"), 2, "--absent"),
-        (("--queries", "0"), 2, "--queries"),
-        (("--queries", "999999999999"), 2, "of excerpts|the excerpts take"),
+        (("--queries", "999999999999"), 2, "the excerpts take"),
         (("--seconds", "2,x"), 2, "no list of numbers"),
         (("--seconds", "0.01"), 2, "each must be 0.1 to 600 seconds"),
-        (("--seconds", "19"), 0, ""),
         (("--seconds", "25"), 3, "none of 3 indexed tracks is longer than 25.0 s"),
         (("--report", "/nowhere/report.html"), 2, "its folder is not there"),
         (("--noise", "EMPTY"), 3, "no audio in it that can be used"),
         (("--ir", "/nowhere"), 3, "/nowhere: No such file or directory"),
         (("--out", "FILE"), 2, "cannot be written: File exists"),
-        (("--out", "/proc/nowhere"), 2, "cannot be written: No such file"),
         (("--out", ""), 2, "a path is empty"),
     ],
 )
@@ -153,9 +145,9 @@ def test_what_does_not_work_is_told_in_a_line(cli, music, tmp_path, arguments, s
     small = () if "--queries" in arguments else ("--queries", "1")
     words = () if "--distort" in arguments or "--preset" in arguments else ("--distort", "clean")
     out, err = cli("bench", music, "-j", "1", *words, *small, *arguments, status=status)
-    assert any(part in err for part in message.split("|"))
+    assert out == ""
+    assert message in err
     assert "Traceback" not in err
-    assert (out == "") == (status != 0)
 
 
 @pytest.mark.parametrize(
