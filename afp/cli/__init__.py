@@ -17,6 +17,7 @@ COMMANDS = {
     "index": "Add music to the store.",
     "query": "Identify clips, or everything in a long recording.",
     "bench": "Measure how robust the backends are, on one's own music.",
+    "train": "Train a neural fingerprinter on one's own music.",
     "ls": "List the tracks in the store.",
     "stats": "Tell what the store holds and what it costs.",
     "rm": "Remove tracks.",

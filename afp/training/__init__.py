@@ -1,0 +1,1 @@
+"""Train the neural fingerprinter: the only importer of torch."""

@@ -1,0 +1,207 @@
+"""The net, its losses, checkpoints, the loop and the export."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_runner import Cli
+from training_recordings import views
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'afp[train]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'afp[train]'")
+pytest.importorskip("onnx", reason="pip install 'afp[train]'")
+
+from afp.errors import InputError, UsageError  # noqa: E402
+from afp.features.log_mel import N_BANDS, N_FRAMES  # noqa: E402
+from afp.training.checkpoint import Checkpoint  # noqa: E402
+from afp.training.config import Config  # noqa: E402
+from afp.training.export import export  # noqa: E402
+from afp.training.loop import BEST, LAST, Run, Schedule  # noqa: E402
+from afp.training.losses import loss_of, nt_xent, triplet  # noqa: E402
+from afp.training.model import Net, n_operations, n_parameters  # noqa: E402
+from afp.training.validation import Validation  # noqa: E402
+
+pytest_plugins = ["training_fixtures"]
+
+SMALL = {
+    "stem_channels": 8,
+    "channels": [8, 16],
+    "blocks": [1, 1],
+    "dimensions": 16,
+    "short_dimensions": 8,
+    "pairs": 8,
+    "steps": 12,
+    "warm_up_steps": 2,
+    "learning_rate": 0.003,
+}
+
+
+def unit(rng, n, d):
+    rows = rng.standard_normal((n, d))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def naive_nt_xent(anchors, replicas, temperature):
+    losses = []
+    views_ = [*anchors, *replicas]
+    n = len(anchors)
+    for i, view in enumerate(views_):
+        partner = (i + n) % (2 * n)
+        wrong = [np.exp(view @ other / temperature) for j, other in enumerate(views_) if j != i]
+        losses.append(-np.log(np.exp(view @ views_[partner] / temperature) / sum(wrong)))
+    return np.mean(losses)
+
+
+def naive_triplet(anchors, replicas, margin):
+    losses = []
+    views_ = [*anchors, *replicas]
+    n = len(anchors)
+    for i, view in enumerate(views_):
+        positive = ((view - views_[(i + n) % (2 * n)]) ** 2).sum()
+        others = [((view - other) ** 2).sum() for j, other in enumerate(views_) if j % n != i % n]
+        further = [distance for distance in others if distance > positive]
+        negative = min(further) if further else max(others)
+        losses.append(max(positive - negative + margin, 0))
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_losses_equal_the_naive_ones(seed, spread):
+    rng = np.random.default_rng(seed)
+    anchors = unit(rng, 7, 4)
+    replicas = anchors + spread * rng.standard_normal(anchors.shape)
+    replicas /= np.linalg.norm(replicas, axis=1, keepdims=True)
+    tensors = torch.tensor(anchors), torch.tensor(replicas)
+    found = nt_xent(*tensors, temperature=0.1).item()
+    assert found == pytest.approx(naive_nt_xent(anchors, replicas, 0.1))
+    found = triplet(*tensors, margin=0.5).item()
+    assert found == pytest.approx(naive_triplet(anchors, replicas, 0.5))
+
+
+def test_the_short_embedding_is_trained_too():
+    rng = np.random.default_rng(0)
+    anchors, replicas = (torch.tensor(unit(rng, 6, 16)) for _ in range(2))
+    config = Config.checked(SMALL)
+    short = [view[:, :8] / view[:, :8].norm(dim=1, keepdim=True) for view in (anchors, replicas)]
+    expected = (
+        nt_xent(anchors, replicas, temperature=0.05) + nt_xent(*short, temperature=0.05)
+    ) / 2
+    assert loss_of(anchors, replicas, config).item() == pytest.approx(expected.item())
+
+
+def test_embeddings_have_length_1_and_the_default_net_is_small():
+    net = Net.configured(Config()).eval()
+    with torch.no_grad():
+        embedded = net(torch.randn(3, N_FRAMES, N_BANDS))
+    assert embedded.shape == (3, 128)
+    np.testing.assert_allclose(embedded.norm(dim=1), 1, atol=1e-5)
+    assert n_parameters(net) <= 2_000_000
+    assert n_operations(net) <= 25_000_000
+
+
+def train(out, parts, *, stop=None, **settings):
+    out.mkdir(exist_ok=True)
+    run = Run(Config.checked({**SMALL, **settings}), out)
+    losses = []
+
+    def interrupted():
+        return stop is not None and run.step >= stop
+
+    run.train(
+        views(parts, **{**SMALL, **settings}),
+        None,
+        Schedule(report_steps=1),
+        n_workers=0,
+        observer=lambda progress: losses.append(progress.loss),
+        is_interrupted=interrupted,
+    )
+    return run, losses
+
+
+def test_a_few_steps_lower_the_loss(parts, tmp_path):
+    _, losses = train(tmp_path, parts, steps=40)
+    assert len(losses) == 40
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(parts, tmp_path):
+    whole, losses = train(tmp_path / "whole", parts)
+    _, before = train(tmp_path / "parts", parts, stop=5)
+    resumed, after = train(tmp_path / "parts", parts)
+    assert resumed.step == whole.step == 12
+    np.testing.assert_allclose(before + after, losses, rtol=1e-3)
+    for name, weights in whole.average.state_dict().items():
+        torch.testing.assert_close(
+            resumed.average.state_dict()[name], weights, rtol=1e-3, atol=1e-4
+        )
+    state = Checkpoint.load(tmp_path / "parts" / LAST)
+    assert state.step == 12
+    assert state.config == whole.config
+
+
+def test_another_net_does_not_go_on(parts, tmp_path):
+    train(tmp_path, parts, stop=1)
+    with pytest.raises(UsageError, match="was begun with dimensions=16, not 32"):
+        Run(Config.checked({**SMALL, "dimensions": 32}), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_broken_checkpoint_is_refused(parts, tmp_path, content):
+    if content is None:
+        train(tmp_path, parts, stop=1)
+        content = (tmp_path / LAST).read_bytes()[:-2000]
+    (tmp_path / LAST).write_bytes(content)
+    with pytest.raises(InputError, match="no checkpoint, or a truncated one"):
+        Checkpoint.load(tmp_path / LAST)
+
+
+def test_validation_keeps_the_best(parts, tmp_path):
+    validation = Validation.made(
+        parts[0], parts[1], None, distractors=None, n_queries=4, n_distractors=0, seed=0
+    )
+    run, _ = train(tmp_path, parts, stop=1)
+    scores = run.validate(validation)
+    assert run.validations == [{"step": 1, **scores}]
+    assert Checkpoint.load(tmp_path / BEST).best == pytest.approx(run.best)
+    run.best = 2.0
+    (tmp_path / BEST).unlink()
+    run.validate(validation)
+    assert not (tmp_path / BEST).exists()
+
+
+def test_the_export_embeds_as_the_net_does(parts, tmp_path):
+    run, _ = train(tmp_path, parts, stop=3)
+    export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    rng = np.random.default_rng(0)
+    for n in (1, 5):
+        segments = rng.standard_normal((n, N_FRAMES, N_BANDS)).astype(np.float32)
+        (found,) = session.run(None, {"segments": segments})
+        with torch.no_grad():
+            expected = run.average(torch.from_numpy(segments)).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["kind"] == "afp-neural"
+    assert json.loads(about["front_end"])["n_bands"] == N_BANDS
+    assert Config.checked(json.loads(about["config"])) == run.config
+
+
+def test_the_command_trains_and_goes_on(recordings, tmp_path):
+    cli = Cli(tmp_path / "store", tmp_path)
+    settings = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
+    folders = ["--noise", recordings / "noise", "--ir", recordings / "rooms"]
+    command = ["train", recordings / "music", *folders, "--out", tmp_path / "run", "-j", "1"]
+    process = cli.start(*command, *settings, "--set=steps=2", "--validation-queries=5")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert b"step 2 of 2" in err
+    assert b"top-1 %: clean 1s track" in err
+    assert (tmp_path / "run" / "model.onnx").exists()
+    process = cli.start(*command, "--set=steps=3", "--validation-queries=5")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert b"from step 2 of 3" in err
+    assert Checkpoint.load(tmp_path / "run" / LAST).step == 3
