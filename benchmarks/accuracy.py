@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from corpus import corpus_of
 from measure import add_options, distortions_of, grid_of, measure
 from output import RESULTS, note, print_section, script, write_json
 from peers import DIFFERENT, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
@@ -248,9 +247,7 @@ def main() -> None:
         {name: dict(map(parsed, arguments.param)) for name in backends},
         absent=ABSENT,
     )
-    about, rows = measure(
-        grid, corpus_of(arguments), n_workers=arguments.jobs, journal=arguments.journal
-    )
+    about, rows = measure(grid, n_workers=arguments.jobs, journal=arguments.journal)
     scores = score(about, rows)
     results = judge(scores, rows)
     print_results(scores, results)

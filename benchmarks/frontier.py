@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from accuracy import ABSENT, DISTORTIONS
-from corpus import corpus_of
 from measure import add_options, distortions_of, grid_of, lengths_of, measure
 from output import RESULTS, note, script, write_json
 from peers import BYTES_PER_SECOND, DIFFERENT, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
@@ -46,7 +45,7 @@ def point(
     grid = grid_of(
         arguments, distortions, {BACKEND: parameters}, absent=ABSENT if arguments.absent else 0.0
     )
-    about, rows = measure(grid, corpus_of(arguments), n_workers=arguments.jobs)
+    about, rows = measure(grid, n_workers=arguments.jobs)
     scores = score(about, rows)
     cells = list(_against_rival(scores.cells))
     (cost,) = scores.costs

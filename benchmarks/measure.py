@@ -1,15 +1,13 @@
 """From the options of a script to the rows of a run of `afp.bench`."""
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import corpus
-from corpus import Corpus, corpus_of
+from corpus import corpus_of
 
 from afp.backends import Parameter
 from afp.bench.grid import Grid
@@ -75,9 +73,9 @@ def grid_of(
 
 
 def measure(
-    grid: Grid, found: Corpus, *, n_workers: int | None, journal: Path | None = None
+    grid: Grid, *, n_workers: int | None, journal: Path | None = None
 ) -> tuple[About, list[Row]]:
-    """Run a grid; paths in the rows are relative to the folder of music.
+    """Run a grid.
 
     Parameters
     ----------
@@ -96,13 +94,4 @@ def measure(
         )
     if outcome.interrupted or outcome.about is None:
         raise SystemExit(128 + (outcome.interrupted or 0))
-    return outcome.about, [_without_folder(row, found.music) for row in outcome.rows]
-
-
-def _without_folder(row: Row, folder: Path) -> Row:
-    prefix = f"{folder}{os.sep}"
-    return replace(
-        row,
-        source=row.source.removeprefix(prefix),
-        answers=tuple(replace(a, path=a.path.removeprefix(prefix)) for a in row.answers),
-    )
+    return outcome.about, outcome.rows

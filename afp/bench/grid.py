@@ -1,5 +1,6 @@
 """What a benchmark is to measure."""
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,12 @@ class Grid:
     def reach_seconds(self) -> float:
         """How much of a track the longest query may need, from where it starts."""
         return max(d.reach_seconds(max(self.seconds)) for d in self.distortions)
+
+    def named(self, path: str) -> str:
+        """Name a file by its path below the folder that holds all music, for rows to be shared."""
+        parents = {str(music.parent) for music in self.music}
+        root = os.path.commonpath(parents) if parents else ""
+        return os.path.relpath(path, root) if root and path.startswith(f"{root}/") else path
 
     def generator(self, *names: str | int) -> np.random.Generator:
         """Return the generator of one purpose, which no other purpose shares."""

@@ -20,6 +20,7 @@ from afp.errors import AfpError, InputError
 from afp.library import FileOutcome, Planned
 
 _MOST_ATTEMPTS = 100
+_FEWEST_ABSENT = 16  # tracks, of which some may be indexed under another name, or short
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +193,10 @@ class _Preparation:
         return long
 
     def _absent(self, pool: Workers, others: Sequence[Path], indexed: Indexed) -> list[Source]:
-        """Keep what is not in the store under another name."""
-        jobs = [Measure(str(path)) for path in others]
+        """Keep what is not in the store under another name, of no more tracks than give queries."""
+        order = self._task.grid.generator("absent").permutation(len(others))
+        chosen = sorted(order[: max(self._task.grid.n_absent, _FEWEST_ABSENT)].tolist())
+        jobs = [Measure(str(others[i])) for i in chosen]
         found: dict[str, Source] = {}
         for done, (_, result) in enumerate(self._task.worked(pool, jobs), 1):
             self._task.tell(Stage("reading absent tracks", done, len(jobs)))

@@ -32,7 +32,7 @@ class Answer:
     track : str
         Content id of the track: one recording in several files is one track.
     path : str
-        A file of it.
+        A file of it, as `Row.source` is.
     start : float
         Where in the track the query begins, in seconds.
     score, p_false, speed : float
@@ -124,7 +124,8 @@ class Row:
     seed : int
         Of the run.
     source : str
-        Path of the file that the excerpt is from; empty for synthetic sound.
+        File that the excerpt is from, by its path below the folder that holds all music of the
+        run; empty for synthetic sound.
     truth : Truth or None
         None where the right answer is no answer.
     answers : tuple of Answer

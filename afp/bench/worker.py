@@ -6,6 +6,7 @@ import time
 import wave
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,7 @@ class _Worker:
     def __init__(self, material: Material) -> None:
         self._material = material
         self._grid = material.grid
+        self._named = cache(material.grid.named)
         self._searchers: dict[str, Searcher] = {}
 
     def work(self, job: Job) -> Result:
@@ -149,9 +151,9 @@ class _Worker:
                 kind=job.kind,
                 number=number,
                 seed=self._grid.seed,
-                source=excerpt.source.path if excerpt is not None else "",
+                source=self._named(excerpt.source.path) if excerpt is not None else "",
                 truth=truth,
-                answers=tuple(map(_answer, result.matches)),
+                answers=tuple(map(self._answer, result.matches)),
                 drawn=dict(clip.drawn),
                 error=result.error,
                 distort_ms=distort_ms,
@@ -160,6 +162,16 @@ class _Worker:
             )
             rows.append(Row.from_json(row.to_json()))  # rounded, as it will be read back
         return rows
+
+    def _answer(self, match: Match) -> Answer:
+        return Answer(
+            track=match.track.content_id,
+            path=self._named(match.track.path),
+            start=match.track_start - match.speed * match.query_start,
+            score=float(match.score),
+            p_false=float(match.p_false),
+            speed=match.speed,
+        )
 
     def _clip(self, job: Ask, number: int, excerpt: Excerpt | None) -> Clip:
         length = round(job.cell.seconds * RATE)
@@ -170,17 +182,6 @@ class _Worker:
         reach = PAST + math.ceil(job.cell.distortion.reach_seconds(job.cell.seconds) * RATE)
         samples = self._material.shelf.samples(job.kind, number)[: reach + 1]
         return Clip(np.array(samples), RATE, past=PAST, length=length)
-
-
-def _answer(match: Match) -> Answer:
-    return Answer(
-        track=match.track.content_id,
-        path=match.track.path,
-        start=match.track_start - match.speed * match.query_start,
-        score=float(match.score),
-        p_false=float(match.p_false),
-        speed=match.speed,
-    )
 
 
 def wav(samples: F32) -> io.BytesIO:

@@ -98,7 +98,13 @@ def show(scores: "Scores", *, report: Path | None, plot: Path | None, as_json: b
     if plot is not None:
         from afp.bench.report.png import draw
 
-        for path in draw(scores, plot):
+        try:
+            drawn = draw(scores, plot)
+        except OSError as error:
+            raise UsageError(
+                f"{plot}: cannot be written: {error.strerror}", hint="name another folder"
+            ) from None
+        for path in drawn:
             terminal.note(f"chart: {path}")
 
 
