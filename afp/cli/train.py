@@ -155,7 +155,7 @@ def command(
         validation_noise=validation_noise,
         validation_rooms=validation_ir,
     )
-    with Interruption() as interruption, _Display(run.step) as display:
+    with _Display(run.step) as display:
         views, validation = sources.prepared(
             config,
             out / "data",
@@ -163,20 +163,21 @@ def command(
             n_distractors=DISTRACTORS,
             tell=display.decoding,
         )
-        run.train(
-            views,
-            validation,
-            Schedule(
-                validation_steps=validation_steps,
-                stop_after_seconds=minutes * 60 if minutes else math.inf,
-            ),
-            n_workers=min((os.cpu_count() or 2) - 1, 16) if jobs is None else jobs,
-            observer=display.update,
-            is_interrupted=lambda: interruption.signal is not None,
-        )
-    if (out / BEST).exists():
-        export(Checkpoint.load(out / BEST), out / MODEL)
-        terminal.note(f"the best net so far: {out / MODEL}")
+        with Interruption() as interruption:
+            run.train(
+                views,
+                validation,
+                Schedule(
+                    validation_steps=validation_steps,
+                    stop_after_seconds=minutes * 60 if minutes else math.inf,
+                ),
+                n_workers=min((os.cpu_count() or 2) - 1, 16) if jobs is None else jobs,
+                observer=display.update,
+                is_interrupted=lambda: interruption.signal is not None,
+            )
+    chosen = BEST if (out / BEST).exists() else LAST
+    export(Checkpoint.load(out / chosen), out / MODEL)
+    terminal.note(f"the best net so far: {out / MODEL}")
     if run.step < config.steps:
         terminal.note(f"{config.steps - run.step:,} steps to go: the same command goes on")
     if interruption.signal is not None:
