@@ -229,26 +229,26 @@ class Run:
             self.save(BEST)
         return scores
 
-    @torch.no_grad()
     def embed(self, segments: np.ndarray) -> F32:
         """Embed segments, of any float dtype, with the averaged net."""
         embedded = []
         for first in range(0, len(segments), EMBEDDED_AT_ONCE):
             chunk = torch.from_numpy(segments[first : first + EMBEDDED_AT_ONCE])
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
                 embedded.append(self.average(chunk.to(self.device).float()).cpu())
-        return torch.cat(embedded).numpy()
+        found: F32 = torch.cat(embedded).numpy()
+        return found
 
-    @torch.no_grad()
     def _follow(self) -> None:
         """Let the average follow the net, sooner as long as there is little to remember."""
         decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
-        mine, theirs = self.average.state_dict(), self.net.state_dict()
-        for name, value in mine.items():
-            if value.is_floating_point():
-                value.lerp_(theirs[name], 1 - decay)
-            else:
-                value.copy_(theirs[name])
+        theirs = self.net.state_dict()
+        with torch.no_grad():
+            for name, value in self.average.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(theirs[name], 1 - decay)
+                else:
+                    value.copy_(theirs[name])
 
     def _rate(self) -> float:
         """Return the learning rate of the step to come: warm-up, then half a cosine."""
