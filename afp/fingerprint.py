@@ -165,6 +165,8 @@ class Match:
         Frequency factor: 1.02 when the query sounds 2 % higher than the track.
     backend : str
         Name of the backend that found it.
+    details : mapping of str to float
+        What else the backend tells, such as ``ber``, the bit error rate.
     """
 
     track: Track
@@ -177,3 +179,4 @@ class Match:
     speed: float = 1.0
     pitch: float = 1.0
     backend: str = ""
+    details: Mapping[str, float] = field(default_factory=dict, hash=False)

@@ -28,7 +28,14 @@ BAD_PARAMETERS = {
         ({"density": float("nan")}, r"density must be 5 to 500"),
         ({"peak_density": 1e4}, r"peak_density must be 5 to \d+"),
         ({"density": "many"}, r"not supported"),
-    ]
+    ],
+    "philips": [
+        ({"frame_length": 100}, r"frame_length must be 256 to 4096"),
+        ({"frame_length": 1000.5}, r"frame_length must be a whole number"),
+        ({"hop_length": 31}, r"hop_length must be 32"),
+        ({"hop_length": 512}, r"hop_length must be 32"),
+        ({"density": float("nan")}, r"density must be 4 to 200"),
+    ],
 }
 
 

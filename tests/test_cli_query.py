@@ -61,8 +61,9 @@ def test_json_has_one_object_for_every_query(indexed, clips, music):
     assert match["p_false"] == float(f"{match['p_false']:.3g}")
     assert set(match) == {
         *("rank", "track", "query_start", "query_end", "track_start", "track_end"),
-        *("score", "p_false", "speed", "pitch"),
+        *("score", "p_false", "speed", "pitch", "details"),
     }
+    assert isinstance(match["details"], dict)
     assert match["rank"] == 1
     assert match["speed"] == pytest.approx(1.0, abs=0.005)
     assert match["track"]["path"] == str(music / "song1.wav")

@@ -129,6 +129,31 @@ def test_fingerprints_survive_packing(seed, n, value_bits, frame_bits, with_evid
     assert evidence.values.tolist() == values.tolist()
 
 
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(1, 3000), st.floats(0.0, 0.3))
+def test_values_that_differ_in_few_bits_are_packed_as_differences(seed, n, rate):
+    rng = np.random.default_rng(seed)
+    flips = np.packbits(rng.random((n, 32)) < rate, axis=1).view(np.uint32).ravel()
+    flips[0] = rng.integers(0, 2**32)
+    values = np.bitwise_xor.accumulate(flips)
+    frames, empty = np.arange(n, dtype=np.uint32), np.empty(0, np.uint32)
+    fingerprint = Fingerprint(n, empty, empty, evidence=Evidence(frames, values))
+    packed = packing.pack(fingerprint)
+    evidence, _ = packing.unpack(memoryview(packed))
+    assert evidence.values.tolist() == values.tolist()
+    assert evidence.frames.tolist() == frames.tolist()
+    if rate < 0.1 and n > 1000:
+        assert len(packed) < 0.6 * 4 * n
+
+
+def test_a_coding_of_a_later_version_is_refused():
+    values = np.arange(9, dtype=np.uint32)
+    packed = bytearray(packing.pack(Fingerprint(9, values, values)))
+    packed[3] = 7
+    with pytest.raises(StoreError, match=r"coded in a way \(7\)"):
+        packing.unpack(memoryview(packed))
+
+
 @settings(max_examples=50, deadline=None)
 @given(seeds, st.sampled_from([0, 1, 300, 70_000]), st.sampled_from([1, 65_536, 65_537, 2**31]))
 def test_tails_survive_packing(seed, n, n_frames):

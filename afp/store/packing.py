@@ -1,4 +1,8 @@
-"""Fingerprints as bytes: delta-coded frames, byte planes, deflate where it pays."""
+"""Fingerprints as bytes: delta-coded frames, byte planes, deflate where it pays.
+
+Values of which successive ones differ in few bits, such as sub-fingerprints, are stored as these
+differences.
+"""
 
 import struct
 import zlib
@@ -9,9 +13,11 @@ import numpy.typing as npt
 from afp.errors import StoreError
 from afp.fingerprint import U32, Evidence, Fingerprint
 
-_HEADER = struct.Struct("<BBBxII")  # kind, planes of frames, planes of values, n_frames, n
+# Kind, planes of frames, planes of values, how the values are coded, n_frames, n.
+_HEADER = struct.Struct("<BBBBII")
 _PLANE = struct.Struct("<I")
 _EVIDENCE, _POSTINGS = 0, 1
+_PLAIN, _DIFFERENCES = 0, 1
 _LEVEL = 1  # higher levels find no more in planes without repeats, and take twice as long
 
 
@@ -39,16 +45,28 @@ def pack(fingerprint: Fingerprint) -> bytes:
         assert fingerprint.hashes is not None
         kind, frames, values = _POSTINGS, fingerprint.frames, fingerprint.hashes
     steps = np.diff(frames, prepend=np.uint32(0))
-    frame_planes, value_planes = _planes(steps), _planes(values)
-    parts = [
-        _HEADER.pack(kind, len(frame_planes), len(value_planes), fingerprint.n_frames, len(frames))
-    ]
-    for plane in frame_planes + value_planes:
-        deflated = zlib.compress(plane, _LEVEL)
+    differences = values.copy()
+    differences[1:] ^= values[:-1]
+    coding = _DIFFERENCES if 2 * _n_set(differences) < _n_set(values) else _PLAIN
+    frame_planes = _planes(steps)
+    value_planes = _planes(differences if coding == _DIFFERENCES else values)
+    n_planes = len(frame_planes), len(value_planes)
+    parts = [_HEADER.pack(kind, *n_planes, coding, fingerprint.n_frames, len(frames))]
+    for i, plane in enumerate(frame_planes + value_planes):
+        # Differences are short of bits, not of repeats: Huffman's code alone does more for them.
+        differ = coding == _DIFFERENCES and i >= len(frame_planes)
+        strategy = zlib.Z_HUFFMAN_ONLY if differ else zlib.Z_DEFAULT_STRATEGY
+        deflate = zlib.compressobj(_LEVEL, strategy=strategy)
+        deflated = deflate.compress(plane) + deflate.flush()
         # A plane as long as n is a plane as it is: most low bytes do not compress.
         kept = deflated if len(deflated) < 0.97 * len(plane) else plane
         parts += [_PLANE.pack(len(kept)), kept]
     return b"".join(parts)
+
+
+def _n_set(values: U32) -> int:
+    """Count the bits that are set."""
+    return int(np.unpackbits(values.view(np.uint8)).sum(dtype=np.int64))
 
 
 def unpack(payload: memoryview) -> tuple[Evidence, int]:
@@ -60,7 +78,7 @@ def unpack(payload: memoryview) -> tuple[Evidence, int]:
         When the bytes are no packed fingerprint.
     """
     try:
-        _, n_frame_planes, n_value_planes, n_frames, n = _HEADER.unpack_from(payload)
+        _, n_frame_planes, n_value_planes, coding, n_frames, n = _HEADER.unpack_from(payload)
         at = _HEADER.size
         planes: list[bytes] = []
         for _ in range(n_frame_planes + n_value_planes):
@@ -73,6 +91,10 @@ def unpack(payload: memoryview) -> tuple[Evidence, int]:
             at += length
         steps = _joined(planes[:n_frame_planes], n)
         values = _joined(planes[n_frame_planes:], n)
+        if coding == _DIFFERENCES:
+            np.bitwise_xor.accumulate(values, out=values)
+        elif coding != _PLAIN:
+            raise ValueError(f"values are coded in a way ({coding}) that is not known")
     except (struct.error, zlib.error, ValueError) as error:
         raise StoreError(f"a fingerprint cannot be unpacked: {error}") from None
     frames: npt.NDArray[np.uint32] = np.cumsum(steps, dtype=np.uint32)

@@ -1,0 +1,389 @@
+"""Sub-fingerprints: signs of energy differences, matched by bit error rate.
+
+J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. Beyond the
+paper: the index holds hashes of a few bands over half a second, which outlive noise that no whole
+sub-fingerprint does; a query looks up the variants that are most probable given how sure each of
+its bits is; agreement is judged in blocks of time and frequency, against the same query laid onto
+other places; other speeds are searched on the query's side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from afp.backends.protocol import Parameter
+from afp.features.bit_hashes import REGIONS, anchor_hashes, probe_hashes
+from afp.features.sub_fingerprints import (
+    SubFingerprints,
+    band_edges,
+    band_energies,
+    energies_between,
+    sub_fingerprints,
+)
+from afp.fingerprint import F32, I64, U32, Evidence, Fingerprint, Match
+from afp.index import IndexReader
+from afp.matching.ber import (
+    BlockNull,
+    SoftBits,
+    agreeing_stretch,
+    agreements,
+    bit_errors,
+    soft_bits,
+)
+from afp.matching.significance import NullModel, surprise
+from afp.matching.voting import Candidate, vote
+
+SAMPLE_RATE = 5512  # an eighth of 44.1 kHz
+
+QUERY_HOPS = 2  # between a query's frames; the energies of those between are interpolated
+SPACING_SECONDS = 0.116  # between the moments of a hash
+BLOCK_SECONDS = 1.0
+STEP = 2  # frames of a query between those that are hashed
+
+PROBES = 5000  # hashes to look up for a second of a query
+SPEED_PROBES = 1500  # the same at each of the other speeds
+MAX_HITS = 1_000_000  # at any one speed
+
+HISTOGRAM_WIDTH = 3  # frames
+N_CANDIDATES = 100
+OFFSET_SEARCH = 3  # frames around a histogram peak
+SPEEDS = np.arange(-5, 6) * 0.01 + 1.0
+NOMINAL = 5
+SPEED_STEPS = (0.005, 0.0025, 0.001)
+
+# Places in tracks that a query is laid onto to learn what chance gives: on many tracks, to choose
+# the candidates that are worth a closer look; then on each one's own track, half of them nearby.
+N_RANKING, RANKING_TRACKS = 200, 20
+N_NEAR, N_FAR = 100, 60
+NEAR_SECONDS = (0.35, 6.0)
+MIN_NULL = 20
+N_LOOKED_AT = 5  # tracks
+WORTH_REFINING = 3.5
+SNAP_SECONDS = 0.75
+SURE = 1e-5  # p_false at which other speeds are not searched
+
+NULL = NullModel(score=4.5, decay=4.0, hours=10.6)
+
+
+class Backend:
+    """Signs of energy differences; for clips through codecs and filters, dense in time.
+
+    Parameters
+    ----------
+    frame_length : int
+        Samples (at 5512 Hz) over which energies are taken; 2048 are 0.37 s.
+    hop_length : int
+        Samples from one sub-fingerprint to the next; 64 are 11.6 ms.
+    density : float
+        Hashes per second that a reference stores, about; each takes 6 bytes.
+    """
+
+    name = "philips"
+    version = 1
+    sample_rate = SAMPLE_RATE
+    context_seconds = 2.0
+    window_seconds = 12.0
+
+    def __init__(
+        self, *, frame_length: int = 2048, hop_length: int = 64, density: float = 40.0
+    ) -> None:
+        for name, length in (("frame_length", frame_length), ("hop_length", hop_length)):
+            if length != int(length):
+                raise ValueError(f"{name} must be a whole number of samples, not {length}")
+        if not 256 <= frame_length <= 4096:
+            raise ValueError(f"frame_length must be 256 to 4096 samples, not {frame_length}")
+        if not 32 <= hop_length <= frame_length // 8:
+            raise ValueError(
+                f"hop_length must be 32 samples to an eighth of a frame, not {hop_length}"
+            )
+        if not 4 <= density <= 200:
+            raise ValueError(f"density must be 4 to 200 hashes a second, not {density}")
+        self.frame_length = int(frame_length)
+        self.hop_length = int(hop_length)
+        self.density = float(density)
+        self.hop_seconds = self.hop_length / SAMPLE_RATE
+        self._edges = band_edges(self.frame_length, SAMPLE_RATE)
+        self._spacing = self._frames(SPACING_SECONDS)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return the parameters that an index is bound to."""
+        return {
+            "frame_length": self.frame_length,
+            "hop_length": self.hop_length,
+            "density": self.density,
+        }
+
+    def extract(self, samples: F32, *, dense: bool = False) -> Fingerprint:
+        """Fingerprint mono samples (n,) at 5512 Hz; see `afp.backends.Backend`."""
+        n_frames = -(-len(samples) // self.hop_length)
+        if dense:
+            query = _Query(
+                band_energies(
+                    samples,
+                    self._edges * SPEEDS[:, None],
+                    n_fft=self.frame_length,
+                    hop_length=self.hop_length * QUERY_HOPS,
+                    quick_start=True,
+                ),
+                seconds=len(samples) / SAMPLE_RATE,
+            )
+            times, hashes = self._probes(query, 1.0, PROBES)
+            order = np.argsort(times, kind="stable")
+            return Fingerprint(
+                n_frames,
+                times[order].astype(np.uint32),
+                hashes=hashes[order],
+                dense={"energies": query.energies, "seconds": np.array(query.seconds)},
+            )
+        energies = band_energies(
+            samples, self._edges, n_fft=self.frame_length, hop_length=self.hop_length
+        )
+        prints = sub_fingerprints(energies)
+        radius = round((REGIONS / (self.density * self.hop_seconds) - 1) / 2)
+        frames, hashes = anchor_hashes(prints, spacing=self._spacing, radius=max(radius, 1))
+        heard = np.flatnonzero(prints.audible)
+        evidence = Evidence(heard.astype(np.uint32), prints.bits[heard])
+        return Fingerprint(n_frames, frames, hashes=hashes, evidence=evidence)
+
+    def match(self, query: Fingerprint, index: IndexReader, *, limit: int) -> list[Match]:
+        """Look a dense fingerprint up; see `afp.backends.Backend`.
+
+        The query is searched at nominal speed, and at others unless that gives a sure answer.
+        """
+        clip = _Query(np.ascontiguousarray(query.dense["energies"]), float(query.dense["seconds"]))
+        if not len(query):
+            return []
+        assert query.hashes is not None
+        candidates = _candidates(index, query.frames.astype(np.int64), query.hashes, 1.0)
+        found = self._verified(clip, index, candidates, n_trials=1)
+        if not found or found[0].p_false > SURE:
+            candidates = []
+            for speed in SPEEDS:
+                if speed != 1.0:
+                    times, hashes = self._probes(clip, float(speed), SPEED_PROBES)
+                    candidates += _candidates(index, times, hashes, float(speed))
+            candidates = sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
+            found += self._verified(clip, index, candidates, n_trials=len(SPEEDS))
+            found.sort(key=_strength)
+        best: dict[int, _Alignment] = {}
+        for alignment in found:
+            best.setdefault(alignment.track_id, alignment)
+        return [self._match(clip, index, each) for each in list(best.values())[:limit]]
+
+    def _frames(self, seconds: float) -> int:
+        return max(1, round(seconds / self.hop_seconds))
+
+    def _probes(self, query: "_Query", speed: float, per_second: int) -> tuple[I64, U32]:
+        prints = query.prints(speed)
+        most = round(per_second * query.seconds)
+        return probe_hashes(prints, spacing=self._spacing, step=STEP, most=most)
+
+    def _soft_bits(self, query: "_Query", speed: float) -> SoftBits:
+        prints = query.prints(speed)
+        n_blocks = max(1, round(query.seconds / BLOCK_SECONDS))
+        return soft_bits(prints.bits, prints.odds, n_blocks=n_blocks)
+
+    def _verified(
+        self, query: "_Query", index: IndexReader, candidates: Sequence[Candidate], *, n_trials: int
+    ) -> list["_Alignment"]:
+        """Lay the stored sequences of candidates onto the query, best first."""
+        if not candidates:
+            return []
+        bits = {c.speed: self._soft_bits(query, c.speed) for c in candidates}
+        common = self._common_null(bits[candidates[0].speed], index, candidates)
+        ranked: list[_Alignment] = []
+        for candidate in candidates:
+            evidence = index.evidence(candidate.track_id)
+            offset, score = _best_offset(
+                bits[candidate.speed], evidence, round(candidate.offset), [common]
+            )
+            ranked.append(_Alignment(candidate.track_id, offset, candidate.speed, score, 1.0))
+        ranked.sort(key=lambda each: -each.score)
+        looked_at: dict[int, _Alignment] = {}
+        for alignment in ranked:
+            if alignment.track_id not in looked_at and len(looked_at) < N_LOOKED_AT:
+                judged = self._judged(query, index, alignment, common)
+                p_false = NULL.p_false(
+                    judged.score,
+                    store_hours=index.n_frames * self.hop_seconds / 3600,
+                    n_trials=n_trials,
+                )
+                looked_at[alignment.track_id] = replace(judged, p_false=p_false)
+        return sorted(looked_at.values(), key=_strength)
+
+    def _common_null(
+        self, bits: SoftBits, index: IndexReader, candidates: Sequence[Candidate]
+    ) -> BlockNull:
+        """Learn what chance gives on the candidates' tracks."""
+        tracks = list(dict.fromkeys(c.track_id for c in candidates))[:RANKING_TRACKS]
+        n_each = -(-N_RANKING // len(tracks))
+        return BlockNull.fit(
+            np.concatenate(
+                [
+                    agreements(bits, evidence, _spread(evidence, bits, n_each))
+                    for evidence in map(index.evidence, tracks)
+                ]
+            )
+        )
+
+    def _judged(
+        self, query: "_Query", index: IndexReader, alignment: "_Alignment", common: BlockNull
+    ) -> "_Alignment":
+        """Score an alignment against what chance gives, in general and on its own track.
+
+        Either alone is too lenient: the one where a track scatters more than others, the other
+        where it scatters less than its share.
+        """
+        evidence = index.evidence(alignment.track_id)
+        offset, speed = alignment.offset, alignment.speed
+        bits = self._soft_bits(query, speed)
+        nulls = [common, self._own_null(bits, evidence, round(offset))]
+        offset, score = _best_offset(bits, evidence, round(offset), nulls)
+        if score > WORTH_REFINING:
+            middle = 0.5 * query.seconds / self.hop_seconds
+            for step in SPEED_STEPS:
+                climbing = True
+                while climbing and SPEEDS[0] <= speed <= SPEEDS[-1]:
+                    climbing = False
+                    for turn in (-step, step):
+                        bits = self._soft_bits(query, speed + turn)
+                        around = round(offset - turn * middle)  # about the query's middle
+                        found, better = _best_offset(bits, evidence, around, nulls)
+                        if better > score:
+                            offset, speed, score = found, speed + turn, better
+                            climbing = True
+                            break
+        return replace(alignment, offset=offset, speed=speed, score=score)
+
+    def _own_null(self, bits: SoftBits, evidence: Evidence, centre: int) -> BlockNull:
+        """Learn what chance gives on one track, near the place in question and elsewhere."""
+        nearest, furthest = map(self._frames, NEAR_SECONDS)
+        steps = np.linspace(nearest, furthest, N_NEAR // 2).astype(np.int64)
+        far = _spread(evidence, bits, N_FAR)
+        places = np.concatenate([centre - steps, centre + steps, far[abs(far - centre) > nearest]])
+        samples = agreements(bits, evidence, places)
+        full = 2 * np.count_nonzero(samples, axis=1) >= samples.shape[1]
+        return BlockNull.fit(samples[full] if np.count_nonzero(full) >= MIN_NULL else samples)
+
+    def _match(self, query: "_Query", index: IndexReader, alignment: "_Alignment") -> Match:
+        track = index.track(alignment.track_id)
+        evidence = index.evidence(alignment.track_id)
+        speed, frame = alignment.speed, round(alignment.offset)
+        prints = query.prints(speed)
+        bits = soft_bits(prints.bits, prints.odds, n_blocks=len(prints))
+        first, last = agreeing_stretch(bits, evidence, frame)
+        inside = slice(first, last)
+        errors = bit_errors(prints.bits[inside], prints.audible[inside], evidence, frame + first)
+        before, here, after = agreements(bits, evidence, frame + np.arange(-1, 2)).sum(axis=1)
+        bend = min(before - 2 * here + after, -1e-6)
+        offset = frame + min(max(0.5 * (before - after) / bend, -0.5), 0.5)
+        hop = self.hop_seconds
+        # A stretch that ends next to where the query or the track does ends there.
+        lowest = max(0.0, -offset * hop / speed)
+        highest = min(query.seconds, (track.duration_seconds - offset * hop) / speed)
+        half = 0.5 * self.frame_length / SAMPLE_RATE
+        start, end = (first * hop + half) / speed, (last * hop + half) / speed
+        start = lowest if start < lowest + half + SNAP_SECONDS else start
+        end = highest if end > highest - half - SNAP_SECONDS else end
+        return Match(
+            track=track,
+            query_start=start,
+            query_end=max(end, start),
+            track_start=offset * hop + speed * start,
+            track_end=offset * hop + speed * max(end, start),
+            score=alignment.score,
+            p_false=alignment.p_false,
+            speed=speed,
+            pitch=speed,
+            backend=self.name,
+            details={"ber": errors.rate},
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Query:
+    """The query side, as `Fingerprint.dense` carries it.
+
+    Attributes
+    ----------
+    energies : ndarray of float32, shape (n_speeds, n, 33)
+        Band energies of every `QUERY_HOPS`-th frame, in the bands that a reference's fall into
+        when the query plays at each of `SPEEDS`.
+    seconds : float
+        Length of the query.
+    """
+
+    energies: F32
+    seconds: float
+
+    def prints(self, speed: float) -> SubFingerprints:
+        """Return the sub-fingerprints on the track's clock, when the query plays at a speed."""
+        n = self.energies.shape[1]
+        if not n:
+            return sub_fingerprints(np.empty((0, self.energies.shape[2]), np.float32))
+        place = float(np.clip((speed - SPEEDS[0]) / (SPEEDS[1] - SPEEDS[0]), 0, len(SPEEDS) - 1))
+        below = min(int(place + 1e-6), len(SPEEDS) - 2)
+        weight = np.float32(place - below)
+        energies = self.energies[below]
+        if weight > 1e-3:
+            energies = (1 - weight) * energies + weight * self.energies[below + 1]
+        step = 1 / (speed * QUERY_HOPS)
+        return sub_fingerprints(energies_between(energies, np.arange(0.0, n - 1 + 1e-9, step)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alignment:
+    """A verified candidate."""
+
+    track_id: int
+    offset: float  # track time minus speed times query time, in frames
+    speed: float
+    score: float
+    p_false: float
+
+
+def _strength(alignment: _Alignment) -> tuple[float, float]:
+    return alignment.p_false, -alignment.score
+
+
+def _candidates(index: IndexReader, times: I64, hashes: U32, speed: float) -> list[Candidate]:
+    """Find the peaks of the offset histograms over all segments."""
+    if not len(hashes):
+        return []
+    candidates: list[Candidate] = []
+    lists = index.lookup(hashes)
+    for hits in lists.gather(_rarest(lists.counts, MAX_HITS)):
+        candidates += vote(
+            hits, times, fineness=1, width=HISTOGRAM_WIDTH, most=N_CANDIDATES, speed=speed
+        )
+    return sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
+
+
+def _best_offset(
+    bits: SoftBits, evidence: Evidence, around: int, nulls: Sequence[BlockNull]
+) -> tuple[float, float]:
+    """Return the offset in the vicinity at which the mean score is highest, and that score."""
+    offsets = around + np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1)
+    sums = agreements(bits, evidence, offsets)
+    scores = np.mean([null.scores(sums) for null in nulls], axis=0)
+    best = int(np.argmax(scores))
+    return float(offsets[best]), float(scores[best])
+
+
+def _spread(evidence: Evidence, bits: SoftBits, n: int) -> I64:
+    """Spread offsets evenly over a track."""
+    half = len(bits.signed) // 2
+    last = max(int(evidence.frames[-1]) - half, 1 - half)
+    return np.linspace(-half, last, n + 2)[1:-1].astype(np.int64)
+
+
+def _rarest(counts: U32, most: int) -> npt.NDArray[np.bool_]:
+    """Choose the hashes with the shortest posting lists: rare hashes say more than common ones."""
+    chosen: npt.NDArray[np.bool_] = counts > 0
+    if int(counts.sum()) > most:
+        by_rarity = np.argsort(counts, kind="stable")
+        affordable = np.searchsorted(np.cumsum(counts[by_rarity], dtype=np.int64), most, "right")
+        chosen[by_rarity[affordable:]] = False
+    return chosen

@@ -1,0 +1,55 @@
+"""What `philips` claims beyond the contract of every backend."""
+
+import numpy as np
+import pytest
+import soxr
+from backend_contract import Shelf
+from synthesis import noise
+
+from afp.backends.philips import Backend
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    return Shelf(Backend(), tmp_path_factory.mktemp("philips") / "store")
+
+
+def test_the_bit_error_rate_is_told(shelf):
+    clip = shelf.clip(3)
+    rates = []
+    for level in (0.0, 0.5, 1.5):
+        added = noise(6, 3, shelf.backend.sample_rate, level=max(level * clip.std(), 1e-9))
+        best, *_ = shelf.query(clip + added)
+        assert best.track.path == "/music/3"
+        rates.append(best.details["ber"])
+    assert rates == sorted(rates)
+    assert rates[0] < 0.05
+    assert 0.2 < rates[2] < 0.45
+
+
+@pytest.mark.parametrize("speed", [0.955, 0.99, 1.035, 1.05])
+def test_speed_is_told_within_a_thousandth(shelf, speed):
+    rate = shelf.backend.sample_rate
+    clip = soxr.resample(shelf.clip(7, 5, 5 + 7 * speed), speed * rate, rate)
+    best, *_ = shelf.query(clip)
+    assert best.track.path == "/music/7"
+    assert best.p_false < 1e-3
+    assert best.speed == pytest.approx(speed, abs=0.002)
+    assert best.track_start == pytest.approx(5, abs=0.05)
+
+
+def test_a_second_suffices_for_a_clean_clip(shelf):
+    found = [shelf.query(shelf.clip(seed, 8, 9.5)) for seed in range(6)]
+    right = [bool(each) and each[0].track.path == f"/music/{i}" for i, each in enumerate(found)]
+    assert all(right)
+    assert np.median([each[0].p_false for each in found]) < 1e-3
+
+
+def test_a_reference_takes_fewer_bytes_than_its_bits(shelf):
+    backend = shelf.backend
+    fingerprint = backend.extract(shelf.songs[0])
+    seconds = len(shelf.songs[0]) / backend.sample_rate
+    assert len(fingerprint) / seconds < 1.25 * backend.density
+    assert len(fingerprint.evidence.frames) == pytest.approx(
+        (seconds - backend.frame_length / backend.sample_rate) / backend.hop_seconds, abs=2
+    )
