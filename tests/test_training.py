@@ -41,24 +41,32 @@ def unit(rng, n, d):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def naive_nt_xent(anchors, replicas, temperature):
+def naive_nt_xent(anchors, replicas, tracks, temperature):
     losses = []
     views_ = [*anchors, *replicas]
     n = len(anchors)
     for i, view in enumerate(views_):
-        partner = (i + n) % (2 * n)
-        wrong = [np.exp(view @ other / temperature) for j, other in enumerate(views_) if j != i]
-        losses.append(-np.log(np.exp(view @ views_[partner] / temperature) / sum(wrong)))
+        right = np.exp(view @ views_[(i + n) % (2 * n)] / temperature)
+        wrong = [
+            np.exp(view @ other / temperature)
+            for j, other in enumerate(views_)
+            if tracks[j % n] != tracks[i % n]
+        ]
+        losses.append(-np.log(right / (right + sum(wrong))))
     return np.mean(losses)
 
 
-def naive_triplet(anchors, replicas, margin):
+def naive_triplet(anchors, replicas, tracks, margin):
     losses = []
     views_ = [*anchors, *replicas]
     n = len(anchors)
     for i, view in enumerate(views_):
         positive = ((view - views_[(i + n) % (2 * n)]) ** 2).sum()
-        others = [((view - other) ** 2).sum() for j, other in enumerate(views_) if j % n != i % n]
+        others = [
+            ((view - other) ** 2).sum()
+            for j, other in enumerate(views_)
+            if tracks[j % n] != tracks[i % n]
+        ]
         further = [distance for distance in others if distance > positive]
         negative = min(further) if further else max(others)
         losses.append(max(positive - negative + margin, 0))
@@ -67,16 +75,18 @@ def naive_triplet(anchors, replicas, margin):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("spread", [0.1, 3.0])
-def test_losses_equal_the_naive_ones(seed, spread):
+@pytest.mark.parametrize("n_tracks", [7, 3])
+def test_losses_equal_the_naive_ones(seed, spread, n_tracks):
     rng = np.random.default_rng(seed)
     anchors = unit(rng, 7, 4)
     replicas = anchors + spread * rng.standard_normal(anchors.shape)
     replicas /= np.linalg.norm(replicas, axis=1, keepdims=True)
-    tensors = torch.tensor(anchors), torch.tensor(replicas)
+    tracks = np.arange(7) % n_tracks
+    tensors = torch.tensor(anchors), torch.tensor(replicas), torch.tensor(tracks)
     found = nt_xent(*tensors, temperature=0.1).item()
-    assert found == pytest.approx(naive_nt_xent(anchors, replicas, 0.1))
+    assert found == pytest.approx(naive_nt_xent(anchors, replicas, tracks, 0.1))
     found = triplet(*tensors, margin=0.5).item()
-    assert found == pytest.approx(naive_triplet(anchors, replicas, 0.5))
+    assert found == pytest.approx(naive_triplet(anchors, replicas, tracks, 0.5))
 
 
 def test_the_short_embedding_is_trained_too():
@@ -84,10 +94,10 @@ def test_the_short_embedding_is_trained_too():
     anchors, replicas = (torch.tensor(unit(rng, 6, 16)) for _ in range(2))
     config = Config.checked(SMALL)
     short = [view[:, :8] / view[:, :8].norm(dim=1, keepdim=True) for view in (anchors, replicas)]
-    expected = (
-        nt_xent(anchors, replicas, temperature=0.05) + nt_xent(*short, temperature=0.05)
-    ) / 2
-    assert loss_of(anchors, replicas, config).item() == pytest.approx(expected.item())
+    tracks = torch.arange(6)
+    losses = [nt_xent(*views_, tracks, temperature=0.05) for views_ in ((anchors, replicas), short)]
+    expected = sum(losses).item() / 2
+    assert loss_of(anchors, replicas, tracks, config).item() == pytest.approx(expected)
 
 
 def test_embeddings_have_length_1_and_the_default_net_is_small():

@@ -8,10 +8,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from afp.fingerprint import F32
-from afp.training.views import Views
+from afp.training.views import Batch, Views
 
 _SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -69,19 +66,17 @@ class Batches:
             process.terminate()
             process.join()
 
-    def __iter__(self) -> Iterator[tuple[F32, F32]]:
-        """Yield anchors and replicas for ever; see `Views.batch`."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches for ever."""
         step = self._first
         while True:
             if self._connections:
                 made = self._connections[(step - self._first) % self._n_workers].recv()
                 if isinstance(made, Exception):
                     raise made
-                yield made[0].astype(np.float32), made[1].astype(np.float32)
+                yield made
             else:
-                anchors, replicas = self._views.batch(step)
-                # The same rounding as on the way from a worker.
-                yield _rounded(anchors).astype(np.float32), _rounded(replicas).astype(np.float32)
+                yield self._views.batch(step)
             step += 1
 
 
@@ -92,16 +87,11 @@ def _make(views: Views, first: int, every: int, sender: Connection) -> None:
     try:
         while True:
             try:
-                anchors, replicas = views.batch(step)
+                batch = views.batch(step)
             except Exception as error:  # told where somebody reads it
                 sender.send(error)
                 return
-            sender.send((_rounded(anchors), _rounded(replicas)))
+            sender.send(batch)
             step += every
     except (BrokenPipeError, ConnectionResetError):
         return  # the loop has gone
-
-
-def _rounded(segments: F32) -> np.ndarray:
-    """Halve what goes through the pipe: 11 bits are far more than noise leaves."""
-    return segments.astype(np.float16)

@@ -38,7 +38,10 @@ class Config:
     steps : int
         Length of the schedule.
     pairs : int
-        Anchors a batch, each of another track, and as many replicas.
+        Anchors a batch, and as many replicas.
+    per_track : int
+        Anchors of one track in a batch. Music repeats itself, so they are not told apart; more
+        than one makes large batches of few tracks.
     learning_rate : float
         The highest, after the warm-up; a cosine takes it down to a hundredth.
     warm_up_steps : int
@@ -89,6 +92,7 @@ class Config:
 
     steps: int = 10_000
     pairs: int = 256
+    per_track: int = 1
     learning_rate: float = 2e-3
     warm_up_steps: int = 300
     weight_decay: float = 0.02
@@ -131,7 +135,7 @@ class Config:
                 f"{len(self.blocks)} numbers of blocks for {len(self.channels)} stages",
                 hint="give blocks and channels as many values",
             )
-        for name in ("steps", "pairs", "dimensions"):
+        for name in ("steps", "pairs", "per_track", "dimensions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} trains nothing", hint="1 or more")
         for field in dataclasses.fields(self):

@@ -19,7 +19,7 @@ from afp.training.config import Config
 from afp.training.losses import loss_of
 from afp.training.model import Net
 from afp.training.validation import Validation, score
-from afp.training.views import Views
+from afp.training.views import Batch, Views
 
 LAST, BEST = "checkpoint.pt", "best.pt"
 LEAST_RATE = 0.01  # of the learning rate, at the end of the schedule
@@ -172,9 +172,9 @@ class Run:
             ahead = iter(batches)
             while self.step < self.config.steps:
                 before = time.monotonic()
-                anchors, replicas = next(ahead)
+                batch = next(ahead)
                 waited += time.monotonic() - before
-                losses.append(self.update(anchors, replicas))
+                losses.append(self.update(batch))
                 now = time.monotonic()
                 self.seconds = seconds_before + now - started
                 ends = (
@@ -200,18 +200,19 @@ class Run:
                 if ends:
                     break
 
-    def update(self, anchors: F32, replicas: F32) -> torch.Tensor:
+    def update(self, batch: Batch) -> torch.Tensor:
         """Do a step on a batch; return its loss, which may still be on its way."""
         config = self.config
         self.net.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        segments = torch.from_numpy(np.concatenate([anchors, replicas]))
-        segments = segments.to(self.device, non_blocking=True)
+        segments = torch.from_numpy(np.concatenate([batch.anchors, batch.replicas]))
+        segments = segments.to(self.device).float()
+        tracks = torch.from_numpy(batch.tracks).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             embeddings = self.net(segments)
         first, second = embeddings.chunk(2)
-        loss = loss_of(first, second, config)
+        loss = loss_of(first, second, tracks, config)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), config.gradient_norm)

@@ -8,8 +8,10 @@ transformed, and its spectrum, cut or padded, back to n samples.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import scipy.fft
 
 from afp.errors import UsageError
@@ -36,6 +38,23 @@ _QUIET = 1e-4  # RMS, relative to the track's peak, below which a place counts a
 _MOST_DRAWS = 8  # before a silent place is taken
 
 
+class Batch(NamedTuple):
+    """Pairs of one step.
+
+    Attributes
+    ----------
+    anchors, replicas : ndarray of float16, shape (pairs, N_FRAMES, N_BANDS)
+        Normalised as for the model; row i of both is one place of a track. Eleven bits are far
+        more than noise leaves.
+    tracks : ndarray of int64, shape (pairs,)
+        Which track each row is of.
+    """
+
+    anchors: npt.NDArray[np.float16]
+    replicas: npt.NDArray[np.float16]
+    tracks: I64
+
+
 @dataclass(frozen=True, slots=True)
 class Views:
     """Makes batches of pairs.
@@ -57,42 +76,43 @@ class Views:
     devices: Bank
 
     def __post_init__(self) -> None:
-        if len(self.music) < self.config.pairs:
+        config = self.config
+        if len(self.music) * config.per_track < config.pairs:
             raise UsageError(
-                f"{len(self.music)} tracks are too few for batches of {self.config.pairs} pairs, "
-                "each of another track",
-                hint=f"set pairs={len(self.music)}, or give more music",
+                f"{len(self.music)} tracks are too few for batches of {config.pairs} pairs, "
+                f"{config.per_track} of each track",
+                hint=f"set pairs={len(self.music) * config.per_track}, or give more music",
             )
 
-    def batch(self, step: int) -> tuple[F32, F32]:
-        """Make the batch of a step.
-
-        Parameters
-        ----------
-        step : int
-
-        Returns
-        -------
-        tuple of ndarray of float32, shape (pairs, N_FRAMES, N_BANDS)
-            Anchors and replicas, normalised as for the model. Row i of both is one place of a
-            track, and no two rows are of the same track.
-        """
+    def batch(self, step: int) -> Batch:
+        """Make the batch of a step."""
         config = self.config
         rng = np.random.default_rng((config.seed, step))
         # Sampling without replacement with chances by the root of a track's length.
         keys = rng.exponential(size=len(self.music)) / np.sqrt(self.music.lengths)
-        tracks = np.argsort(keys)[: config.pairs]
+        tracks = np.argsort(keys)[: -(-config.pairs // config.per_track)]
+        tracks = np.repeat(tracks, config.per_track)[: config.pairs]
         rng.shuffle(tracks)
-        shape = (config.pairs, N_FRAMES, N_BANDS)
-        anchors, replicas = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        anchors, replicas = np.empty((2, config.pairs, N_FRAMES, N_BANDS), np.float16)
         for group, first in enumerate(range(0, config.pairs, GROUP)):
             rows = slice(first, first + GROUP)
             draws = np.random.default_rng((config.seed, step, group))
             anchors[rows], replicas[rows] = self.group(tracks[rows], draws)
-        return anchors, replicas
+        return Batch(anchors, replicas, tracks)
 
     def group(self, tracks: I64, rng: np.random.Generator) -> tuple[F32, F32]:
-        """Make the pairs of some tracks with common speed factors; see `batch`."""
+        """Make the pairs of some tracks with common speed factors.
+
+        Parameters
+        ----------
+        tracks : ndarray of int64, shape (n_rows,)
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        tuple of ndarray of float32, shape (n_rows, N_FRAMES, N_BANDS)
+            Anchors and replicas.
+        """
         config = self.config
         key = 1.0
         if rng.random() < config.key_share:
