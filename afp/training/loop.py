@@ -98,6 +98,8 @@ class Run:
         if self.device.type == "cpu":
             # More threads wait for one another as soon as anything else runs.
             torch.set_num_threads(1)
+        else:
+            torch.backends.cudnn.benchmark = True  # segments are all of one shape
         torch.manual_seed(self.config.seed)
         net = Net.configured(self.config)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
