@@ -59,11 +59,15 @@ def numbers(severity: Severity):
     return st.floats(severity.low, severity.high)
 
 
+def numbers_of(severity):
+    return st.sampled_from(severity.only) if severity.only else numbers(severity)
+
+
 @st.composite
 def values(draw, severity):
     if draw(st.booleans()):
-        return repr(draw(numbers(severity)))
-    low, high = sorted((draw(numbers(severity)), draw(numbers(severity))))
+        return repr(draw(numbers_of(severity)))
+    low, high = sorted((draw(numbers_of(severity)), draw(numbers_of(severity))))
     return f"{low!r}..{high!r}"
 
 

@@ -119,3 +119,8 @@ def settings(value: object) -> dict[str, float | str]:
         name: setting if isinstance(setting, str) else number(setting)
         for name, setting in json_object(value).items()
     }
+
+
+def brief(value: object) -> str:
+    """Write a parameter as short as it can be told: a whole number without its point."""
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

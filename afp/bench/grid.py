@@ -65,6 +65,10 @@ class Grid:
     store: Path | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if any(seconds != round(seconds, 4) for seconds in self.seconds):
+            raise ValueError(f"lengths in steps of 0.0001 s, please, not {self.seconds}")
+
     @property
     def cells(self) -> Iterator[Cell]:
         """Yield the cells, lengths within distortions."""
@@ -74,6 +78,15 @@ class Grid:
     def n_absent(self) -> int:
         """Queries of tracks that are kept out, in each cell."""
         return max(1, round(self.queries * self.absent / (1 - self.absent))) if self.absent else 0
+
+    def absent_numbers(self, distortion: Distortion) -> range:
+        """Give numbers to the queries of absent music under a distortion, each its own.
+
+        Distortions are compared on the same excerpts of indexed tracks, but there is nothing to
+        compare in what must give no answer; different excerpts tell more.
+        """
+        first = self.distortions.index(distortion) * self.n_absent
+        return range(first, first + self.n_absent)
 
     @property
     def reach_seconds(self) -> float:

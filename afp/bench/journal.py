@@ -17,6 +17,8 @@ _PART = "rows.part.jsonl"
 _GRID = "grid.json"
 _WORK = "work"
 
+_MARK = {"what": "the grid of a run of afp bench"}
+
 Key = tuple[str, str, float, str, int]
 """Of a row: backend, condition, seconds, kind, number."""
 
@@ -55,7 +57,7 @@ class Journal:
         try:
             with self._writing():
                 self._lock()
-                self._claim(json.loads(json.dumps(grid)))
+                self._claim(json.loads(json.dumps(_MARK | grid)))
                 self.about: About | None = None
                 self.done: set[Key] = set()
                 self.finished = (folder / ROWS).exists()
@@ -75,8 +77,13 @@ class Journal:
 
     def _require_own(self) -> None:
         """Refuse a folder with files of others where the run would put its own."""
+        noted = self._folder / _GRID
         names = [name for name in (ROWS, _PART, _WORK) if (self._folder / name).exists()]
-        if names and not (self._folder / _GRID).exists():
+        if noted.exists() and not _is_grid(noted.read_bytes()):
+            names = [_GRID]
+        elif noted.exists():
+            names = []
+        if names:
             raise UsageError(
                 f"{self._folder}: has {names[0]} in it, which is of no run that could go on",
                 hint="name another folder with --out",
@@ -186,3 +193,12 @@ class Journal:
 def key(row: Row) -> Key:
     """Return what tells a row from the others of a run."""
     return row.backend, row.condition, row.seconds, row.kind, row.number
+
+
+def _is_grid(content: bytes) -> bool:
+    """Tell what a run has noted from a file of the same name; a killed run may leave nothing."""
+    try:
+        noted = json.loads(content) if content else _MARK
+    except ValueError:
+        return False
+    return isinstance(noted, dict) and _MARK.items() <= noted.items()

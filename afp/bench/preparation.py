@@ -12,15 +12,14 @@ from afp.bench.excerpts import Excerpt, Shelf, Source, draw, long_enough, requir
 from afp.bench.grid import RATE
 from afp.bench.indexing import Indexed, build, contents, describe
 from afp.bench.prepared import Prepared, checksum, samples_of
-from afp.bench.rows import PRESENT
+from afp.bench.rows import MUSIC, PRESENT
 from afp.bench.task import Remark, Stage, Task, Workers
-from afp.bench.worker import MUSIC, Cut, Measure
+from afp.bench.worker import Cut, Measure
 from afp.distort import Recordings, Sounds
 from afp.errors import AfpError, InputError
 from afp.library import FileOutcome, Planned
 
 _MOST_ATTEMPTS = 100
-_FEWEST_ABSENT = 16  # tracks, of which some may be indexed under another name, or short
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,8 @@ class Ready:
     indexed : Indexed
     n_absent : int
         Tracks that are kept out.
+    n_silent : int
+        Excerpts that were drawn again because they were silent.
     backends : dict
         See `afp.bench.rows.About`.
     """
@@ -40,6 +41,7 @@ class Ready:
     prepared: Prepared
     indexed: Indexed
     n_absent: int
+    n_silent: int
     backends: dict[str, dict[str, Any]]
 
 
@@ -61,6 +63,7 @@ class _Interrupted(Exception):  # noqa: N818 - no error
 class _Preparation:
     def __init__(self, task: Task) -> None:
         self._task = task
+        self._n_silent = 0
 
     def ready(self) -> Ready | None:
         kept, others = self._split()
@@ -75,20 +78,19 @@ class _Preparation:
         sources = {PRESENT: self._usable(indexed)}
         numbers = {PRESENT: self._task.grid.queries}
         if others and self._task.grid.absent:
-            numbers[MUSIC] = self._task.grid.n_absent
+            numbers[MUSIC] = len(self._task.grid.distortions) * self._task.grid.n_absent
         require_room(self._task.work, self._task.grid, sum(numbers.values()))
         shelf = self._task.shelf((kind, i) for kind, n in numbers.items() for i in range(n))
         shelf.make()
         with self._task.workers(sounds, shelf) as pool:
             if MUSIC in numbers:
-                sources[MUSIC] = self._absent(pool, others, indexed)
+                sources[MUSIC] = self._absent(pool, others, indexed, numbers[MUSIC])
             excerpts = {} if self._task.stopped else self._excerpts(pool, sources, shelf)
         if self._task.stopped:
             return None
         prepared = Prepared(sounds, excerpts, checksum(indexed.content))
         prepared.save(self._task.work)
-        n_absent = len({source.track for source in sources.get(MUSIC, ())})
-        return Ready(prepared, indexed, n_absent, backends)
+        return Ready(prepared, indexed, len(others), self._n_silent, backends)
 
     def _split(self) -> tuple[list[Path], list[Path]]:
         """Choose by chance which files to index and which to keep out."""
@@ -192,24 +194,32 @@ class _Preparation:
             )
         return long
 
-    def _absent(self, pool: Workers, others: Sequence[Path], indexed: Indexed) -> list[Source]:
-        """Keep what is not in the store under another name, of no more tracks than give queries."""
-        order = self._task.grid.generator("absent").permutation(len(others))
-        chosen = sorted(order[: max(self._task.grid.n_absent, _FEWEST_ABSENT)].tolist())
-        jobs = [Measure(str(others[i])) for i in chosen]
-        found: dict[str, Source] = {}
-        for done, (_, result) in enumerate(self._task.worked(pool, jobs), 1):
-            self._task.tell(Stage("reading absent tracks", done, len(jobs)))
-            if isinstance(result, Source) and result.track not in indexed.content:
-                found[result.path] = result
-        if self._task.stopped:
-            return []
+    def _absent(
+        self, pool: Workers, others: Sequence[Path], indexed: Indexed, n_excerpts: int
+    ) -> list[Source]:
+        """Find tracks for excerpts among those that were kept out, no more than excerpts.
+
+        What is in the store under another name is none.
+        """
+        order = self._task.grid.generator("absent").permutation(len(others)).tolist()
+        found: list[Source] = []
+        done = 0
+        while len(long := long_enough(found, self._task.grid)) < n_excerpts and done < len(order):
+            jobs = [Measure(str(others[i])) for i in order[done : done + n_excerpts]]
+            for _, result in self._task.worked(pool, jobs):
+                done += 1
+                self._task.tell(Stage("reading absent tracks", done, len(order)))
+                if isinstance(result, Source) and result.track not in indexed.content:
+                    found.append(result)
+            if self._task.stopped:
+                return []
         if not found:
             raise InputError(
                 "every track that could be kept out is in the store too",
                 hint="more music, or --absent 0",
             )
-        return self._long_enough([found[path] for path in sorted(found)], "absent")
+        found.sort(key=lambda source: source.path)
+        return long or self._long_enough(found, "absent")
 
     def _excerpts(
         self,
@@ -247,6 +257,7 @@ class _Preparation:
                     raise result
                 again = job.excerpts if isinstance(result, InputError) else result
                 assert isinstance(again, tuple | list)
+                self._n_silent += len(again) if again is result else 0
                 missing += [(excerpt.kind, excerpt.number) for excerpt in again]
                 self._task.tell(Stage("drawing excerpts", done, len(jobs)))
             if not missing or self._task.stopped:

@@ -20,6 +20,7 @@ from afp.bench import fields
 from afp.errors import InputError, UsageError
 
 PRESENT = "present"
+MUSIC = "music"  # that is not in the store
 _T = TypeVar("_T")
 
 
@@ -117,15 +118,17 @@ class Row:
     seconds : float
         Length of the query.
     kind : str
-        `PRESENT`, or of what the query is that no track answers: ``music``, ``speech`` …
+        `PRESENT`, or of what the query is that no track answers: `MUSIC`, ``speech`` …
     number : int
-        Of the query in its cell. Queries of the same kind, number and seed are of the same
-        excerpt in every cell.
+        Of the query among those of its kind. Queries of the same kind, number and seed are of
+        the same excerpt, in every cell that has them.
     seed : int
         Of the run.
     source : str
         File that the excerpt is from, by its path below the folder that holds all music of the
         run; empty for synthetic sound.
+    start : float
+        Where in that file the excerpt starts, in seconds.
     truth : Truth or None
         None where the right answer is no answer.
     answers : tuple of Answer
@@ -149,6 +152,7 @@ class Row:
     number: int
     seed: int
     source: str
+    start: float
     truth: Truth | None
     answers: tuple[Answer, ...] = ()
     drawn: dict[str, float | str] = field(default_factory=dict)
@@ -196,6 +200,8 @@ class About:
         Default threshold of `p_false` at that version.
     tracks, absent_tracks : int
         Indexed, and kept out.
+    silent : int
+        Excerpts that were drawn again because they were digitally silent.
     seconds : float
         Audio indexed.
     backends : dict of str to dict
@@ -212,6 +218,7 @@ class About:
     max_p: float
     tracks: int
     absent_tracks: int
+    silent: int
     seconds: float
     backends: dict[str, dict[str, Any]]
 
@@ -307,16 +314,15 @@ def read_rows(path: Path, *, allow_cut: bool = False) -> tuple[About, list[Row]]
 def join(runs: Sequence[tuple[About, Sequence[Row]]]) -> tuple[About, list[Row]]:
     """Put the rows of several runs on the same music together, to score them as one.
 
-    The day and the machine are those of the first run.
+    A backend that ran with several versions or parameters is told apart by them, as in
+    ``shazam density=20``. The day and the machine are those of the first run.
 
     Raises
     ------
     UsageError
-        When the runs cannot be compared: another seed, threshold or number of tracks, or other
-        parameters of the same backend.
+        When the runs cannot be compared: another seed, threshold or number of tracks.
     """
     (first, _), *others = runs
-    backends = dict(first.backends)
     for about, _ in others:
         for name in ("seed", "max_p", "tracks", "absent_tracks"):
             ours, theirs = getattr(first, name), getattr(about, name)
@@ -324,15 +330,28 @@ def join(runs: Sequence[tuple[About, Sequence[Row]]]) -> tuple[About, list[Row]]
                 raise UsageError(
                     f"the runs differ in {name}: {ours} and {theirs}", hint="score them apart"
                 )
-        for name, facts in about.backends.items():
-            known = backends.setdefault(name, facts)
-            if any(known[key] != facts[key] for key in ("version", "parameters")):
-                raise UsageError(
-                    f"the runs differ in version or parameters of {name}", hint="score them apart"
-                )
+    every = [about.backends for about, _ in runs]
+    backends: dict[str, dict[str, Any]] = {}
+    joined: list[Row] = []
+    for about, rows in runs:
+        labels = {name: _label(name, facts, every) for name, facts in about.backends.items()}
+        backends |= {labels[name]: facts for name, facts in about.backends.items()}
+        joined += [replace(row, backend=labels.get(row.backend, row.backend)) for row in rows]
     commands = dict.fromkeys(about.command for about, _ in runs)
-    about = replace(first, command="; ".join(commands), backends=backends)
-    return about, [row for _, rows in runs for row in rows]
+    return replace(first, command="; ".join(commands), backends=backends), joined
+
+
+def _label(name: str, facts: dict[str, Any], every: Sequence[dict[str, dict[str, Any]]]) -> str:
+    """Name a backend by what tells it from others of its name."""
+    variants = [backends[name] for backends in every if name in backends]
+    differing = [
+        f"{key}={fields.brief(value)}"
+        for key, value in facts["parameters"].items()
+        if any(variant["parameters"].get(key) != value for variant in variants)
+    ]
+    if any(variant["version"] != facts["version"] for variant in variants):
+        differing.insert(0, f"version {facts['version']}")
+    return " ".join([name, *differing])
 
 
 def _read(path: Path, number: int, text: bytes, read: Callable[[object], _T]) -> _T:
@@ -406,6 +425,7 @@ _ROW: fields.Rules = {
     "number": fields.integer,
     "seed": fields.integer,
     "source": fields.text,
+    "start": fields.seconds,
     "drawn": fields.settings,
     "error": fields.optional_text,
     "distort_ms": fields.milliseconds,
@@ -428,6 +448,7 @@ _ABOUT: fields.Rules = {
     "max_p": fields.number,
     "tracks": fields.integer,
     "absent_tracks": fields.integer,
+    "silent": fields.integer,
     "seconds": fields.seconds,
     "backends": _backends,
 }

@@ -20,9 +20,9 @@ from afp.bench.indexing import contents
 from afp.bench.journal import Journal
 from afp.bench.preparation import Ready, prepare
 from afp.bench.prepared import Prepared, checksum
-from afp.bench.rows import PRESENT, About, Row
-from afp.bench.task import Observer, Stage, Task, Workers
-from afp.bench.worker import MUSIC, Ask
+from afp.bench.rows import MUSIC, PRESENT, About, Row
+from afp.bench.task import Observer, Remark, Stage, Task, Workers
+from afp.bench.worker import Ask
 from afp.distort import parse
 from afp.errors import AfpError, UsageError
 from afp.library import DEFAULT_MAX_P, Interruption
@@ -143,6 +143,8 @@ class _Run:
         unknown_kinds = unknown.kinds(prepared.sounds) if self._task.grid.absent else ()
         jobs = list(self._asks(prepared.excerpts, unknown_kinds))
         total = len(done) + sum(len(job.queries) * len(job.backends) for job in jobs)
+        if done:
+            self._task.tell(Remark(f"{len(done):,} of {total:,} rows are there already"))
         self._task.tell(Stage("querying", len(done), total))
         for _, result in self._task.worked(pool, jobs):
             if isinstance(result, AfpError):
@@ -159,19 +161,18 @@ class _Run:
     ) -> Iterator[Ask]:
         """Yield the queries to make: some of every cell, then more, so that all grow alike."""
         grid = self._task.grid
-        numbers = {PRESENT: grid.queries}
+        plans = [(cell, PRESENT, range(grid.queries)) for cell in grid.cells]
         if any(kind == MUSIC for kind, _ in excerpts):
-            numbers[MUSIC] = grid.n_absent
-        plans = [(cell, kind, n) for cell in grid.cells for kind, n in numbers.items()]
+            plans += [(cell, MUSIC, grid.absent_numbers(cell.distortion)) for cell in grid.cells]
         plans += [
-            (Cell(_CLEAN, seconds), kind, grid.n_absent)
+            (Cell(_CLEAN, seconds), kind, range(grid.n_absent))
             for seconds in grid.seconds
             for kind in unknown_kinds
         ]
-        for first in range(0, max(n for _, _, n in plans), _QUERIES_A_JOB):
-            for cell, kind, n in plans:
+        for first in range(0, max(len(numbers) for _, _, numbers in plans), _QUERIES_A_JOB):
+            for cell, kind, numbers in plans:
                 waiting: dict[tuple[str, ...], list[int]] = defaultdict(list)
-                for number in range(first, min(first + _QUERIES_A_JOB, n)):
+                for number in numbers[first : first + _QUERIES_A_JOB]:
                     key = (cell.distortion.condition, cell.seconds, kind, number)
                     backends = tuple(
                         b for b in grid.backends if (b, *key) not in self._journal.done
@@ -187,11 +188,12 @@ class _Run:
             afp=__version__,
             date=time.strftime("%Y-%m-%d"),
             command=command,
-            machine=machine(),
+            machine=machine() | {"processes": self._task.n_workers},
             seed=self._task.grid.seed,
             max_p=DEFAULT_MAX_P,
             tracks=len(ready.indexed.content),
             absent_tracks=ready.n_absent,
+            silent=ready.n_silent,
             seconds=round(ready.indexed.seconds, 1),
             backends=ready.backends,
         )

@@ -21,7 +21,6 @@ from afp.fingerprint import F32, Match
 from afp.library import Searcher
 
 MOST_ANSWERS = 10
-MUSIC = "music"
 _LOUDEST = 0.99
 
 
@@ -152,6 +151,7 @@ class _Worker:
                 number=number,
                 seed=self._grid.seed,
                 source=self._named(excerpt.source.path) if excerpt is not None else "",
+                start=excerpt.start_seconds if excerpt is not None else 0.0,
                 truth=truth,
                 answers=tuple(map(self._answer, result.matches)),
                 drawn=dict(clip.drawn),

@@ -14,6 +14,7 @@ from afp.cli.command import Command
 from afp.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from afp.backends import Parameter
     from afp.bench.run import Outcome
     from afp.distort import Distortion
 
@@ -56,7 +57,7 @@ class _Lengths(click.ParamType):  # type: ignore[type-arg]
                 param,
                 ctx,
             )
-        return tuple(sorted(set(numbers)))
+        return tuple(sorted({round(number, 4) for number in numbers}))
 
 
 def _folder(name: str, help_text: str) -> Callable[[_Command], _Command]:
@@ -193,15 +194,18 @@ def command(
     from afp.bench.run import run
     from afp.cli.progress import BenchProgress
     from afp.library import Interruption
+    from afp.library.choice import DEFAULT_BACKEND
 
     chosen, seconds = _grid(distortions, preset, lengths)
-    names = backends or _store_backends(store_path, required=use_store or not music)
+    of_store = _store_backends(store_path) if use_store or not music else {}
+    names = backends or tuple(of_store) or (DEFAULT_BACKEND,)
+    given = dict(map(options.parsed, parameters))
     grid = Grid(
         music=_files(music, store_path, use_store=use_store),
         distortions=chosen,
         seconds=seconds,
         queries=queries,
-        backends={name: dict(map(options.parsed, parameters)) for name in names},
+        backends={name: {} if use_store else {**of_store.get(name, {}), **given} for name in names},
         absent=absent,
         noise=noise,
         rooms=ir,
@@ -226,7 +230,7 @@ def command(
     cls=Command,
     examples=(
         "afp bench score results/rows.jsonl",
-        "afp bench score shazam/rows.jsonl philips/rows.jsonl --report both.html",
+        "afp bench score dense/rows.jsonl sparse/rows.jsonl --report both.html",
     ),
     exit_statuses={0: "Done.", 3: "The rows cannot be read."},
 )
@@ -244,14 +248,16 @@ def score(
 ) -> None:
     """Judge the rows of earlier runs: one query a line, as --out has them.
 
-    Rows of several runs on the same music, such as one for each backend, are judged together.
+    Rows of several runs on the same music, of several backends or of one with several
+    parameters, are judged together. A folder that --out has made stands for the rows in it.
 
     """
+    from afp.bench.journal import ROWS
     from afp.bench.rows import join, read_rows
     from afp.bench.scoring import score as scores_of
 
     scores.require_means(report, plot)
-    about, joined = join([read_rows(path) for path in rows])
+    about, joined = join([read_rows(path / ROWS if path.is_dir() else path) for path in rows])
     scores.show(scores_of(about, joined, max_p=max_p), report=report, plot=plot, as_json=as_json)
 
 
@@ -276,22 +282,20 @@ def _grid(
     for text in texts:
         for distortion in parse(text):
             if reason := distortion.unavailable():
-                raise UsageError(f"{distortion.condition}: {reason}")
+                raise UsageError(
+                    f"{distortion.condition}: {reason}", hint="leave it out; afp doctor tells more"
+                )
             chosen[distortion.condition] = distortion
     default = PRESETS[preset].seconds if preset else (5.0,)
     return tuple(chosen.values()), lengths or default
 
 
-def _store_backends(store_path: Path, *, required: bool) -> tuple[str, ...]:
-    """Name the backends of a store that the benchmark is about, else the default."""
-    from afp.library.choice import DEFAULT_BACKEND
-
-    if not required:
-        return (DEFAULT_BACKEND,)
+def _store_backends(store_path: Path) -> "dict[str, dict[str, Parameter]]":
+    """Tell the backends of a store, with the parameters that it was made with."""
     from afp.store import Store
 
     with Store.open(store_path) as store:
-        return tuple(sorted(store.backends())) or (DEFAULT_BACKEND,)
+        return {name: dict(record.parameters) for name, record in sorted(store.backends().items())}
 
 
 def _files(music: Sequence[str], store_path: Path, *, use_store: bool) -> tuple[Path, ...]:
@@ -343,7 +347,7 @@ def _finish(
 
         judged = scores_of(outcome.about, outcome.rows, max_p=max_p)
         scores.show(judged, report=report, plot=plot, as_json=as_json)
-    if outcome.interrupted:
+    if outcome.interrupted and outcome.n_left != 0:
         left = "before the first query" if outcome.n_left is None else f"{outcome.n_left:,} to go"
         after = "the same command goes on from here" if out else "with --out DIR it could go on"
         terminal.note(f"interrupted, {left}; {after}")

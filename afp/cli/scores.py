@@ -23,9 +23,9 @@ CELL_COLUMNS = (
     "right",
     "low",
     "high",
-    "near",
-    "exact",
-    "close",
+    "within_500_ms",
+    "within_250_ms",
+    "within_50_ms",
     "wrong",
     "any_score",
     "offset_median_ms",
@@ -118,7 +118,7 @@ def _draw_tables(scores: "Scores") -> None:
 
 
 def _print_cells(scores: "Scores") -> None:
-    """Print a line a cell, then one a backend for the absent queries: shares from 0 to 1."""
+    """Print a line a cell, then one for each kind of absent queries: shares from 0 to 1."""
     terminal.tsv_line(CELL_COLUMNS)
     for cell in scores.cells:
         shares = (cell.near, cell.exact, cell.close, cell.wrong, cell.any_track)
@@ -136,7 +136,8 @@ def _print_cells(scores: "Scores") -> None:
             )
         )
     for absent in scores.absent:
-        false = absent.false
-        values = (f"{value:.4f}" for value in (false.share, false.low, false.high))
         blank = [""] * (len(CELL_COLUMNS) - 7)
-        terminal.tsv_line((absent.backend, "(absent: false answers)", "", false.n, *values, *blank))
+        for kind, false in absent.by_kind.items():
+            values = (f"{value:.4f}" for value in (false.share, false.low, false.high))
+            what = f"(false answers: {kind})"
+            terminal.tsv_line((absent.backend, what, "", false.n, *values, *blank))

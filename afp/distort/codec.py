@@ -26,13 +26,14 @@ _MP3_KBPS: dict[tuple[int, ...], tuple[int, ...]] = {  # by sample rates; ISO 11
     (16_000, 22_050, 24_000): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (8_000, 11_025, 12_000): (8, 16, 24, 32, 40, 48, 56, 64),
 }
+MP3_KBPS = tuple(sorted({float(kbps) for known in _MP3_KBPS.values() for kbps in known}))
 _AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _AAC_KBPS = (8.0, 192.0)
 _AAC_BITS_PER_SAMPLE = (0.5, 4.0)  # for one channel; AAC-LC allows 6, which encoders do not use
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # RFC 6716
 _VORBIS_RATES = (8_000, 192_000)  # from, to
 _VORBIS_KBPS = (8.0, 500.0)
-_AMR_KBPS = (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)  # 3GPP TS 26.071
+AMR_KBPS = (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)  # 3GPP TS 26.071
 
 _IN_LIBSNDFILE = {
     "mp3": ("MP3", "MPEG_LAYER_III", "MP3"),
@@ -104,7 +105,7 @@ def mp3(samples: F32, *, sample_rate: int, kbps: float) -> F32:
     """
     rates = [rate for rates, known in _MP3_KBPS.items() if kbps in known for rate in rates]
     if not rates:
-        raise _no_such_rate("MP3", kbps, sorted(set().union(*_MP3_KBPS.values())))
+        raise _no_such_rate("MP3", kbps, MP3_KBPS)
     rate = _nearest(rates, sample_rate)
 
     def code(samples: F32) -> F32:
@@ -286,8 +287,8 @@ def amr(samples: F32, *, sample_rate: int, kbps: float) -> F32:
     UsageError
         When AMR has no such bit rate, or there is no ffmpeg that can encode it.
     """
-    if kbps not in _AMR_KBPS:
-        raise _no_such_rate("AMR", kbps, _AMR_KBPS)
+    if kbps not in AMR_KBPS:
+        raise _no_such_rate("AMR", kbps, AMR_KBPS)
 
     def code(samples: F32) -> F32:
         coded = bitstream.encode_amr(samples, kbps=kbps)

@@ -44,7 +44,7 @@ def microphone(samples: F32, *, sample_rate: int, rng: np.random.Generator) -> F
     return cascade(samples, np.concatenate(sections))
 
 
-def loudspeaker(samples: F32, *, sample_rate: int, rng: np.random.Generator) -> F32:
+def loudspeaker(samples: F32, *, sample_rate: int, rng: np.random.Generator, past: int = 0) -> F32:
     """Play through the loudspeaker of a laptop, a telephone or a small radio.
 
     It resonates between 200 and 500 Hz with a Q of 0.7 to 2, and loses 24 dB an octave below: 12 as
@@ -63,6 +63,8 @@ def loudspeaker(samples: F32, *, sample_rate: int, rng: np.random.Generator) -> 
         In Hz, above 2000.
     rng : numpy.random.Generator
         Draws the device.
+    past : int
+        Samples at the start that do not count as the loudest.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def loudspeaker(samples: F32, *, sample_rate: int, rng: np.random.Generator) -> 
     resonance_hz, q = _between(200, 500, rng), rng.uniform(0.7, 2.0)
     protection = butter(2, resonance_hz, "highpass", fs=sample_rate, output="sos")
     drive, skew = rng.uniform(SOFTEST, HARDEST), rng.uniform(0, MOST_SKEW)
-    moved = _softened(cascade(samples, protection), drive=drive, skew=skew)
+    moved = _softened(cascade(samples, protection), past, drive=drive, skew=skew)
     sections = [_resonance(sample_rate, resonance_hz, q)[None]]
     for _ in range(rng.integers(2, 4, endpoint=True)):
         hz, gain_db = _between(1000, 8000, rng), rng.uniform(-6, 6)
@@ -81,9 +83,9 @@ def loudspeaker(samples: F32, *, sample_rate: int, rng: np.random.Generator) -> 
     return cascade(moved, np.concatenate(sections))
 
 
-def _softened(samples: F32, *, drive: float, skew: float) -> F32:
+def _softened(samples: F32, past: int, *, drive: float, skew: float) -> F32:
     """Bend the characteristic: slope 1 at rest, flatter the further from it."""
-    peak = float(np.abs(samples).max(initial=0.0))
+    peak = float(np.abs(samples[past:]).max(initial=0.0))
     if peak == 0:
         return samples.copy()
     bent: F32 = np.tanh(samples * np.float32(drive / peak) + np.float32(skew))

@@ -31,7 +31,7 @@ def gain(samples: F32, *, db: float) -> F32:
     return samples * np.float32(10 ** (db / 20))
 
 
-def clip(samples: F32, *, db: float) -> F32:
+def clip(samples: F32, *, db: float, past: int = 0) -> F32:
     """Cut off what is louder than a limit: an amplifier driven too far.
 
     Parameters
@@ -39,6 +39,8 @@ def clip(samples: F32, *, db: float) -> F32:
     samples : ndarray of float32, shape (n,)
     db : float
         How far below the loudest sample the limit is, in dB.
+    past : int
+        Samples at the start that do not count as the loudest.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def clip(samples: F32, *, db: float) -> F32:
         raise UsageError(
             f"nothing is {-db:g} dB louder than the loudest", hint="choose 0 dB or more"
         )
-    limit = np.float32(np.abs(samples).max(initial=0.0) * 10 ** (-db / 20))
+    limit = np.float32(np.abs(samples[past:]).max(initial=0.0) * 10 ** (-db / 20))
     return np.clip(samples, -limit, limit)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from afp.distort.clip import Clip
-from afp.distort.codec import aac, amr, gsm, mp3, opus, vorbis
+from afp.distort.codec import AMR_KBPS, MP3_KBPS, aac, amr, gsm, mp3, opus, vorbis
 from afp.distort.device import loudspeaker, microphone
 from afp.distort.dynamics import clip as clipped
 from afp.distort.dynamics import compand, compress, gain
@@ -47,6 +47,8 @@ class Severity:
         What is meant where it is not given: a number, several, or a range.
     low, high : float
         Smallest and largest value that makes sense.
+    only : tuple of float
+        The values that there are, where there are but a few.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Severity:
     default: str
     low: float
     high: float
+    only: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,10 @@ class Family:
 
 def _noise(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
     if sounds.noise is None:
-        return _pink(clip, values, sounds, rng).drew("noise", "pink")
+        return _pink(clip, values, sounds, rng).drew("colour", "pink")
     name, recording = sounds.noise.draw(rng)
     piece = stretch(len(clip.samples), [recording], rng, past=clip.past)
-    return _mixed(clip, piece, values).drew("noise", name)
+    return _mixed(clip, piece, values).drew("file", name)
 
 
 def _white(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
@@ -115,7 +118,7 @@ def _room(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
         t60 = float(rng.uniform(*SYNTHETIC_T60))
         return _reverb(clip, {"t60": t60}, sounds, rng).drew("t60", round(t60, 3))
     name, recorded = sounds.rooms.draw(rng)
-    return clip.through(lambda x: convolve(x, recorded)).drew("room", name)
+    return clip.through(lambda x: convolve(x, recorded)).drew("file", name)
 
 
 def _reverb(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
@@ -133,13 +136,14 @@ def _through(function: Callable[..., F32], **severities: str) -> Callable[..., C
     return apply
 
 
-def _device(function: Callable[..., F32]) -> Callable[..., Clip]:
-    """Apply a function that draws one of many devices."""
+def _microphone(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
+    return clip.through(lambda x: microphone(x, sample_rate=clip.sample_rate, rng=rng))
 
-    def apply(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
-        return clip.through(lambda x: function(x, sample_rate=clip.sample_rate, rng=rng))
 
-    return apply
+def _loudspeaker(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
+    return clip.through(
+        lambda x: loudspeaker(x, sample_rate=clip.sample_rate, rng=rng, past=clip.past)
+    )
 
 
 def _gsm(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
@@ -201,8 +205,8 @@ def _offset(clip: Clip, values: Values, sounds: Sounds, rng: Generator) -> Clip:
 SNR = Severity("snr", "dB", "-5,0,5,10", -60, 100)
 
 
-def _kbps(low: float, high: float) -> Severity:
-    return Severity("kbps", "kbit/s", "32", low, high)
+def _kbps(*only: float, low: float = 0.0, high: float = 0.0, default: str = "32") -> Severity:
+    return Severity("kbps", "kbit/s", default, min(only or (low,)), max(only or (high,)), only)
 
 
 PERCENT_SPEED = Severity("percent", "%", "-4,-2,2,4", -50, 100)
@@ -226,13 +230,25 @@ _ALL = (
         (Severity("ms", "ms", "100", 1, 2000), Severity("percent", "%", "50", 0, 95)),
         _echo,
     ),
-    Family("microphone", "small microphone", (), _device(microphone)),
-    Family("loudspeaker", "small loudspeaker", (), _device(loudspeaker)),
-    Family("mp3", "MP3 and back", (_kbps(8, 320),), _through(mp3, kbps="kbps"), codec="mp3"),
-    Family("aac", "AAC and back", (_kbps(8, 192),), _through(aac, kbps="kbps"), codec="aac"),
-    Family("opus", "Opus and back", (_kbps(6, 256),), _through(opus, kbps="kbps"), codec="opus"),
+    Family("microphone", "small microphone", (), _microphone),
+    Family("loudspeaker", "small loudspeaker", (), _loudspeaker),
+    Family("mp3", "MP3 and back", (_kbps(*MP3_KBPS),), _through(mp3, kbps="kbps"), codec="mp3"),
     Family(
-        "vorbis", "Vorbis and back", (_kbps(8, 500),), _through(vorbis, kbps="kbps"), codec="vorbis"
+        "aac", "AAC and back", (_kbps(low=8, high=192),), _through(aac, kbps="kbps"), codec="aac"
+    ),
+    Family(
+        "opus",
+        "Opus and back",
+        (_kbps(low=6, high=256),),
+        _through(opus, kbps="kbps"),
+        codec="opus",
+    ),
+    Family(
+        "vorbis",
+        "Vorbis and back",
+        (_kbps(low=8, high=500),),
+        _through(vorbis, kbps="kbps"),
+        codec="vorbis",
     ),
     Family(
         "gsm",
@@ -244,7 +260,7 @@ _ALL = (
     Family(
         "amr",
         "AMR narrow band and back",
-        (Severity("kbps", "kbit/s", "12.2", 4.75, 12.2),),
+        (_kbps(*AMR_KBPS, default="12.2"),),
         _through(amr, kbps="kbps"),
         codec="amr",
     ),
@@ -295,12 +311,14 @@ _ALL = (
         "clip",
         "clipped so far below the loudest sample",
         (Severity("db", "dB", "6,12,18", 0, 60),),
-        lambda clip, values, sounds, rng: clip.through(lambda x: clipped(x, db=values["db"])),
+        lambda clip, values, sounds, rng: clip.through(
+            lambda x: clipped(x, db=values["db"], past=clip.past)
+        ),
     ),
     Family(
         "gain",
-        "louder or fainter",
-        (Severity("db", "dB", "-40,-20", -90, 60),),
+        "fainter",
+        (Severity("db", "dB", "-40,-20", -90, 0),),
         lambda clip, values, sounds, rng: clip.through(lambda x: gain(x, db=values["db"])),
     ),
     Family(

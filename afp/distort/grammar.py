@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,19 @@ from afp.errors import AfpError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A severity that is drawn for each clip, uniformly from ``low`` to ``high``."""
+    """A severity that is drawn for each clip, uniformly from ``low`` to ``high``.
+
+    Of a severity that has but a few values, each of those in the range is as likely.
+    """
 
     low: float
     high: float
+
+    def draw(self, severity: Severity, rng: np.random.Generator) -> float:
+        """Choose a value."""
+        if severity.only:
+            return float(rng.choice([x for x in severity.only if self.low <= x <= self.high]))
+        return float(rng.uniform(self.low, self.high))
 
     def __str__(self) -> str:
         return f"{_text(self.low)}..{_text(self.high)}"
@@ -105,13 +114,17 @@ class Distortion:
         """
         for step, prefix in zip(self.steps, _prefixes(self.steps), strict=True):
             values = {}
-            for name, value in step.values:
+            before = clip.drawn
+            clip = replace(clip, drawn={})
+            for severity, (name, value) in zip(step.family.severities, step.values, strict=True):
                 if isinstance(value, Range):
-                    values[name] = float(rng.uniform(value.low, value.high))
-                    clip = clip.drew(prefix + name, round(values[name], 4))
+                    values[name] = value.draw(severity, rng)
+                    clip = clip.drew(name, round(values[name], 4))
                 else:
                     values[name] = value
             clip = step.family.apply(clip, values, sounds, rng)
+            drawn = {prefix + name: what for name, what in clip.drawn.items()}
+            clip = replace(clip, drawn={**before, **drawn})
         return clip
 
     def try_out(self, sounds: Sounds, *, sample_rate: int) -> None:
@@ -236,6 +249,11 @@ def _value(value: str, severity: Severity, text: str) -> Value:
             raise UsageError(
                 f"{text!r}: {severity.name}={number:g} is not within "
                 f"{severity.low:g} to {severity.high:g} {severity.unit}"
+            )
+        if severity.only and number not in severity.only:
+            raise UsageError(
+                f"{text!r}: {severity.name}={number:g} {severity.unit} is not to be had",
+                hint=f"there are {', '.join(f'{x:g}' for x in severity.only)}",
             )
     if dots and numbers[0] > numbers[1]:
         raise UsageError(f"{text!r}: the range {value!r} ends before it begins")

@@ -92,7 +92,9 @@ class Recordings:
         return len(self.names)
 
     def __getitem__(self, i: int) -> F32:
-        return _mapped(self.path)[self.bounds[i] : self.bounds[i + 1]]
+        state = self.path.stat()
+        samples = _mapped(self.path, (state.st_ino, state.st_mtime_ns))
+        return samples[self.bounds[i] : self.bounds[i + 1]]
 
     def draw(self, rng: np.random.Generator) -> tuple[str, F32]:
         """Choose one by chance; return its name and its samples."""
@@ -136,5 +138,6 @@ def is_silent(samples: F32) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _mapped(path: Path) -> F32:
+def _mapped(path: Path, state: tuple[int, int]) -> F32:
+    """Map a file that is in some state: another file may have taken its place."""
     return np.memmap(path, np.float32, mode="r")
