@@ -7,6 +7,7 @@ silence, must get no answer.
     python benchmarks/accuracy.py                         # 200 queries a cell
     python benchmarks/accuracy.py --queries 10 --distort noise:snr=0,10 --seconds 5 --out /tmp/a
     python benchmarks/accuracy.py -b shazam -b philips
+    python benchmarks/accuracy.py --rows shazam/rows.jsonl philips/rows.jsonl
 """
 
 # ruff: noqa: E402 - threads of a BLAS beside the processes only get in the way
@@ -25,7 +26,7 @@ from output import RESULTS, note, print_section, script, write_json
 from peers import DIFFERENT, NOT_COMPARED, SECOND_SOURCE, SOURCE, peers
 from targets import TARGETS, Targets
 
-from afp.bench.rows import PRESENT, Row, write_rows
+from afp.bench.rows import PRESENT, Row, join, read_rows, write_rows
 from afp.bench.scores import Cell, Scores
 from afp.bench.scoring import as_json, score
 from afp.bench.table import Section, sections
@@ -41,6 +42,7 @@ DISTORTIONS = (
     "chang",
     "phone",
     "gsm",
+    "equaliser:db=6",
     "speed:percent=-4,-2,2,4",
     "speed:percent=-4..4",
     "pitch:semitones=1",
@@ -236,6 +238,9 @@ def main() -> None:
     parser.add_argument("-b", "--backend", action="append", help="may repeat [shazam]")
     parser.add_argument("-p", "--param", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder [%(default)s]")
+    parser.add_argument(
+        "--rows", type=Path, nargs="+", help="judge the rows of earlier runs; nothing is run"
+    )
     parser.add_argument("--journal", type=Path, help="folder to go on from after an interruption")
     arguments = parser.parse_args()
     backends = arguments.backend or ["shazam"]
@@ -247,7 +252,10 @@ def main() -> None:
         {name: dict(map(parsed, arguments.param)) for name in backends},
         absent=ABSENT,
     )
-    about, rows = measure(grid, n_workers=arguments.jobs, journal=arguments.journal)
+    if arguments.rows:
+        about, rows = join([read_rows(path) for path in arguments.rows])
+    else:
+        about, rows = measure(grid, n_workers=arguments.jobs, journal=arguments.journal)
     scores = score(about, rows)
     results = judge(scores, rows)
     print_results(scores, results)

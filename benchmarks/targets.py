@@ -53,7 +53,7 @@ TARGETS = {
             ("clean", 3): 99,
             ("mp3:kbps=32", 3): 99,
             ("gsm:errors=0", 3): 99,
-            ("equaliser:db=3", 3): 99,
+            ("equaliser:db=6", 3): 99,
             ("noise:snr=0", 5): 95,
         },
     ),
