@@ -7,8 +7,8 @@ from afp.fingerprint import F32
 def echo(samples: F32, *, sample_rate: int, delay_seconds: float, decay: float) -> F32:
     """Repeat samples again and again, each time fainter.
 
-    ``y[n] = x[n] + decay · y[n − delay]``. Haitsma & Kalker 2002 test with such a filter that
-    mimics an old-time radio: 100 ms and 0.5.
+    ``y[n] = x[n] + decay · y[n − delay]``. Haitsma & Kalker 2002 test with a filter that
+    mimics an old-time radio.
 
     Parameters
     ----------
