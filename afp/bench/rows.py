@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from afp.bench import fields
 from afp.errors import InputError, UsageError
@@ -24,8 +24,29 @@ MUSIC = "music"  # that is not in the store
 _T = TypeVar("_T")
 
 
+class _Record:
+    """What has fields that are kept as JSON."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads, with numbers rounded."""
+        return fields.written(self, _RULES[type(self).__name__])
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read a JSON object.
+
+        Raises
+        ------
+        ValueError
+            When a field is missing or wrong.
+        """
+        return cls(**fields.read(value, _RULES[cls.__name__]))
+
+
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(_Record):
     """A track that was found, whatever its `p_false`.
 
     Attributes
@@ -47,24 +68,9 @@ class Answer:
     p_false: float
     speed: float = 1.0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, with numbers rounded."""
-        return fields.written(self, _ANSWER)
-
-    @classmethod
-    def from_json(cls, value: object) -> "Answer":
-        """Read a JSON object.
-
-        Raises
-        ------
-        ValueError
-            When a field is missing or wrong.
-        """
-        return cls(**fields.read(value, _ANSWER))
-
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(_Record):
     """The right answer.
 
     Attributes
@@ -80,21 +86,6 @@ class Truth:
     track: str
     start: float
     speed: float = 1.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, with numbers rounded."""
-        return fields.written(self, _TRUTH)
-
-    @classmethod
-    def from_json(cls, value: object) -> "Truth":
-        """Read a JSON object.
-
-        Raises
-        ------
-        ValueError
-            When a field is missing or wrong.
-        """
-        return cls(**fields.read(value, _TRUTH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +161,8 @@ class Row:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> "Row":
-        """Read a JSON object.
-
-        Raises
-        ------
-        ValueError
-            When a field is missing or wrong.
-        """
+    def from_json(cls, value: object) -> Self:
+        """Read a JSON object; see `Truth.from_json`."""
         row = cls(**fields.read(value, {**_ROW, "truth": _truth, "answers": _answers}))
         if (row.kind == PRESENT) != (row.truth is not None):
             raise ValueError(f"truth: {row.truth} is none for a query of kind {row.kind!r}")
@@ -185,7 +170,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class About(_Record):
     """What a run was: the first line of its rows.
 
     Attributes
@@ -221,21 +206,6 @@ class About:
     silent: int
     seconds: float
     backends: dict[str, dict[str, Any]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, with numbers rounded."""
-        return fields.written(self, _ABOUT)
-
-    @classmethod
-    def from_json(cls, value: object) -> "About":
-        """Read a JSON object.
-
-        Raises
-        ------
-        ValueError
-            When a field is missing or wrong.
-        """
-        return cls(**fields.read(value, _ABOUT))
 
 
 def line(value: Row | About) -> str:
@@ -452,3 +422,4 @@ _ABOUT: fields.Rules = {
     "seconds": fields.seconds,
     "backends": _backends,
 }
+_RULES = {"Answer": _ANSWER, "Truth": _TRUTH, "About": _ABOUT}
