@@ -2,7 +2,7 @@
 
 import math
 
-from afp.bench.metrics import mcnemar, wilson
+from afp.bench.metrics import clustered, holm, mcnemar, wilson
 from afp.bench.rows import About
 from afp.bench.scores import Absent, Cell, Cost, DetPoint, Pair, Scores
 
@@ -57,27 +57,39 @@ def det(backend):
 
 def absent(backend, n=200):
     nominal = [10.0 ** (i / 2 - 4) for i in range(9)]
-    reliability = [(p, wilson(min(n, round(0.8 * p * n)), n)) for p in nominal]
-    kinds = {"music": wilson(1, n // 2), "speech": wilson(0, n // 2)}
-    return Absent(backend, wilson(1, n), kinds, reliability)
+    reliability = [(p, of_excerpts(min(n, round(0.8 * p * n)), n)) for p in nominal]
+    kinds = {"speech": of_excerpts(0, n), "music": of_excerpts(1, n)}
+    return Absent(backend, "music", kinds["music"], kinds, reliability)
+
+
+def of_excerpts(k, n):
+    """So many of n queries, four of each excerpt."""
+    return clustered([(min(4, max(0, k - first)), 4) for first in range(0, n, 4)])
 
 
 def pairs_of(first, second, cells):
     """As if the weaker found nothing that the stronger did not."""
     found = {(c.backend, c.condition, c.seconds): c.track for c in cells}
-    counts = {("", 0.0): [0, 0, 0, 0]}
+    counts = {}
     for backend, condition, seconds in found:
         if backend == first:
             a, b = (found[name, condition, seconds] for name in (first, second))
             both = min(a.k, b.k)
-            four = [both, a.k - both, b.k - both, a.n - max(a.k, b.k)]
-            counts[condition, seconds] = four
-            counts["", 0.0] = [x + y for x, y in zip(counts["", 0.0], four, strict=True)]
+            counts[condition, seconds] = (both, a.k - both, b.k - both, a.n - max(a.k, b.k))
     if not cells:
         return []
+    p_values = [mcnemar(four[1], four[2]) for four in counts.values()]
+    everything = [sum(four) for four in zip(*counts.values(), strict=True)]
+    favour = [max(column) for column in zip(*counts.values(), strict=True)][1:3]
+    p = mcnemar(*favour)
     return [
-        Pair(first, second, *where, *four, mcnemar(four[1], four[2]))
-        for where, four in counts.items()
+        Pair(first, second, "", 0.0, *everything, 50, *favour, p, p),
+        *(
+            Pair(first, second, *where, *four, sum(four), *four[1:3], p, adjusted)
+            for (where, four), p, adjusted in zip(
+                counts.items(), p_values, holm(p_values), strict=True
+            )
+        ),
     ]
 
 
@@ -104,11 +116,12 @@ def scores(
         afp="0.1.0",
         date="2025-03-01",
         command="afp bench music --distort noise:snr=-5,0,5,10 --seconds 2,5,10 --seed 7",
-        machine={"processor": "x86", "cores": 2, "numpy": "2.4.6"},
+        machine={"processor": "x86", "cores": 2, "numpy": "2.4.6", "processes": 2},
         seed=7,
         max_p=0.001,
         tracks=240,
         absent_tracks=60,
+        silent=3,
         seconds=54321.0,
         backends={
             name: {"version": 1, "parameters": {"density": 20, "peak_density": 36}}
@@ -118,6 +131,7 @@ def scores(
     return Scores(
         about,
         0.001,
+        50 if cells else 0,
         cells,
         pairs,
         [absent(name) for name in backends] if with_absent else [],

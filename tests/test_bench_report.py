@@ -19,10 +19,12 @@ from afp.bench.report import png, svg
 from afp.bench.report.axes import Scale, written_percent, written_power
 from afp.bench.report.charts import charts
 from afp.bench.report.html import report
+from afp.bench.report.severities import QUANTITIES
 from afp.bench.report.wording import number, printable
 from afp.bench.rows import PRESENT, Answer, Row, Truth
 from afp.bench.scores import DetPoint
 from afp.bench.scoring import score
+from afp.distort import FAMILIES
 from afp.errors import UsageError
 
 VOID = {"meta", "br"}
@@ -90,7 +92,7 @@ def hostile():
         machine={HOSTILE: HOSTILE},
         backends={HOSTILE: {"version": HOSTILE, "parameters": {HOSTILE: HOSTILE}}},
     )
-    kinds = replace(absent("shazam"), by_kind={HOSTILE: wilson(1, 9)})
+    kinds = replace(absent("shazam"), of=HOSTILE, by_kind={HOSTILE: wilson(1, 9)})
     pairs = [replace(made.pairs[1], condition=HOSTILE), *made.pairs]
     return replace(
         made,
@@ -164,8 +166,34 @@ def test_other_severities_get_panels_of_their_own():
     ]
     chart = named(scores(lengths=(5.0,), conditions=conditions), "severity-echo")
     assert [title for title, _ in chart.panels] == ["db=−3, 5 s", "db=−6, 5 s"]
-    assert chart.x.label == "time, ms"
+    assert chart.x.label == "delay, ms"
     assert len(points(chart)) == 12
+
+
+@pytest.mark.parametrize(
+    ("distortion", "key", "label"),
+    [
+        ("speed", "percent", "change, %"),
+        ("crop", "percent", "share of the clip that is left, %"),
+        ("echo", "percent", "level of each echo, %"),
+        ("room+noise+mp3", "noise.snr", "noise: signal-to-noise ratio, dB"),
+        ("mp3+noise+mp3", "mp32.kbps", "mp32: bit rate, kbit/s"),
+        ("noise+pitch+noise", "noise2.snr", "noise2: signal-to-noise ratio, dB"),
+        ("noise", "loudness", "loudness"),
+        ("unheard", "of.it", "of.it"),
+    ],
+)
+def test_severities_are_told_with_their_units(distortion, key, label):
+    conditions = [(distortion, {key: value}) for value in (1.0, 2.0)]
+    slug = distortion.replace("+", "-")
+    chart = named(scores(lengths=(5.0,), conditions=conditions), f"severity-{slug}")
+    assert chart.x.label == label
+
+
+def test_every_severity_has_a_quantity():
+    for family in FAMILIES.values():
+        for severity in family.severities:
+            assert {severity.name, f"{family.name}.{severity.name}"} & set(QUANTITIES)
 
 
 def test_one_length_has_no_chart_of_lengths():
@@ -191,6 +219,7 @@ def test_det_marks_the_threshold_in_use():
     marked = [point for point in points(chart) if point.main]
     assert len(marked) == 2
     assert all("p_false ≤ 0.001:" in point.text for point in marked)
+    assert chart.x.label == "false answers to music that is not in the store, %"
     (at, label), *_ = chart.x.ticks
     assert (at, label) == (0.0, "0")
 
@@ -324,7 +353,10 @@ def test_report_tells_every_figure():
     shares = [one.track for one in made.cells if one.backend == "shazam"]
     pooled = 100 * sum(of.k for of in shares) / sum(of.n for of in shares)
     assert summary[1][:2] == ["shazam", f"{pooled:.1f}"]
-    assert summary[1][3:6] == ["0.5 0.1–2.8", "96", "210"]
+    # 1 of 200 by 50 excerpts: the design effect is the mean of 1 (one excerpt) and 4.
+    false = made.absent[0].false
+    shown = f"0.5 {100 * false.low:.1f}–{100 * false.high:.1f}"
+    assert summary[1][3:6] == [shown, "96", "210"]
     assert summary[2][5] == "–"
     phone = cell("philips", *SINGLE[1], 5.0)
     row = cells[2 + 6 + 3]
@@ -336,13 +368,25 @@ def test_report_tells_every_figure():
     expected += [phone.recall[5], phone.recall[10]]
     assert row[5:15] == [f"{100 * of.share:.1f}" for of in expected]
     assert row[15:] == ["0.875", "4.2", "21.5", "12.5", "31.0"]
-    assert kinds[1] == ["shazam", "every kind", "200", "1", "0.5", "0.1–2.8"]
+    assert kinds[1] == ["shazam", "music", "50", "200", "1", *shown.split()]
+    assert kinds[2][:4] == ["speech", "50", "200", "0"]
     assert len(promised) == 1 + 9
     assert len(pairs) == 1 + 1 + len(made.cells) / 2
     first = made.pairs[0]
     assert pairs[1][2:6] == [
         str(n) for n in (first.both, first.only_first, first.only_second, first.neither)
     ]
+    assert pairs[1][6] == f"{first.for_first} : {first.for_second}"
+    last = made.pairs[-1]
+    assert last.p < last.p_adjusted
+    assert float(pairs[-1][7]) == pytest.approx(last.p_adjusted, rel=0.1)
+    text = " ".join(page.texts)
+    asked = sum(one.track.n for one in made.cells if one.backend == "shazam") + 2 * 200
+    assert f"{asked:,} queries to each backend, on 240 indexed tracks" in text
+    assert "those with a right answer are of 50 excerpts" in text
+    assert "measured while 2 processes worked side by side" in text
+    assert "3 excerpts drawn again" in text
+    assert f"Of 50 excerpts, {first.for_first} favour" in text
 
 
 def test_report_tells_who_finds_more():
@@ -350,7 +394,10 @@ def test_report_tells_who_finds_more():
     assert "<b>shazam</b> finds more than <b>philips</b>" in report(made)
     swapped = scores(backends=("philips", "shazam"))
     assert "<b>shazam</b> finds more than <b>philips</b>" in report(swapped)
-    equal = replace(made, pairs=[replace(made.pairs[0], p=0.2)])
+    # Excerpts decide, not queries.
+    turned = replace(made.pairs[0], for_first=1, for_second=20)
+    assert "<b>philips</b> finds more than" in report(replace(made, pairs=[turned]))
+    equal = replace(made, pairs=[replace(made.pairs[0], p=0.01, p_adjusted=0.2)])
     assert "no difference can be told" in report(equal)
 
 
@@ -380,7 +427,7 @@ def test_report_of_rows():
     costs = {"bytes_per_second": 96.0, "index_cpu_seconds": 0.0, "index_wall_seconds": 0.0}
     about = replace(about, backends={"shazam": {"version": 1, "parameters": {}, **costs}})
     right = Answer("a", "a.wav", 3.0, 50.0, 1e-9)
-    asked = {"seconds": 5.0, "seed": 7, "source": "a.wav", "truth": Truth("a", 3.01)}
+    asked = {"seconds": 5.0, "seed": 7, "source": "a.wav", "start": 3.01, "truth": Truth("a", 3.01)}
     where = {"condition": "clean", "distortion": "clean", "severity": {}, "kind": PRESENT}
     rows = [
         Row("shazam", 1, {}, number=0, answers=(right,), query_ms=12.0, **where, **asked),

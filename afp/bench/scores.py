@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from afp.bench.rows import About
 
+SIGNIFICANT = 0.05
+"""p below which a difference between two backends is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
@@ -15,6 +18,8 @@ class Proportion:
         So many of so many.
     share, low, high : float
         0 to 1; for n = 0 the share is NaN and the interval all there is.
+    clusters : int
+        Of what is independent in them: n, or the excerpts that the queries were made from.
     """
 
     k: int
@@ -22,6 +27,7 @@ class Proportion:
     share: float
     low: float
     high: float
+    clusters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +95,15 @@ class Pair:
         None of both for all cells together: ``condition`` is then empty and ``seconds`` 0.
     both, only_first, only_second, neither : int
         Queries with the right track accepted by them.
+    excerpts, for_first, for_second : int
+        Different excerpts that the queries were made from; and those of which one backend
+        answers more queries rightly than the other. In a cell each query is of another excerpt.
     p : float
-        Exact two-sided p of McNemar's test.
+        Exact two-sided p that excerpts favour either backend equally often. In a cell that is
+        McNemar's test; over all cells the sign test by excerpts, since the queries made from one
+        excerpt are not independent.
+    p_adjusted : float
+        In a cell p after Holm, for there are as many tests as cells; else p.
     """
 
     first: str
@@ -101,29 +114,50 @@ class Pair:
     only_first: int
     only_second: int
     neither: int
+    excerpts: int
+    for_first: int
+    for_second: int
     p: float
+    p_adjusted: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether a difference can be told."""
+        return self.p_adjusted < SIGNIFICANT
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
     """Queries of one backend that no track answers.
 
+    Intervals take into account that several queries are made from one excerpt.
+
     Attributes
     ----------
     backend : str
+    of : str
+        What `false` and `reliability` are about: ``music``, or where there is none ``all``, every
+        kind together. Silence, tones and the like hardly ever get an answer, and would only
+        dilute them.
     false : Proportion
         Queries with an accepted answer.
     by_kind : dict of str to Proportion
-        The same by kind of query.
+        The same by kind of query, whatever the kind.
     reliability : list of (float, Proportion)
         Nominal `p_false`, and the share of the queries whose first answer is at or below it:
         honest when that share is no larger.
     """
 
     backend: str
+    of: str
     false: Proportion
     by_kind: dict[str, Proportion]
     reliability: list[tuple[float, Proportion]]
+
+    @property
+    def listed(self) -> dict[str, Proportion]:
+        """False answers by kind, with what is told of first."""
+        return self.by_kind if len(self.by_kind) == 1 else {self.of: self.false, **self.by_kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +171,7 @@ class DetPoint:
     missed : float
         Share of present queries without the right track at it.
     false : float
-        Share of absent queries with an answer at it.
+        Share of absent queries with an answer at it; of those that `Absent.of` names.
     """
 
     max_p: float
@@ -177,6 +211,8 @@ class Scores:
     about : About
     max_p : float
         The threshold that the figures were made with.
+    excerpts : int
+        Different excerpts of indexed tracks; every cell distorts the same.
     cells : list of Cell
         In the order of the rows.
     pairs : list of Pair
@@ -193,6 +229,7 @@ class Scores:
 
     about: About
     max_p: float
+    excerpts: int
     cells: list[Cell]
     pairs: list[Pair]
     absent: list[Absent]

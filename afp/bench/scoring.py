@@ -3,19 +3,29 @@
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
 
-from afp.bench.metrics import det, mcnemar, mean_reciprocal_rank, reliability, wilson
-from afp.bench.rows import PRESENT, About, Answer, Row
+from afp.bench.metrics import (
+    clustered,
+    det,
+    holm,
+    mcnemar,
+    mean_reciprocal_rank,
+    reliability,
+    wilson,
+)
+from afp.bench.rows import MUSIC, PRESENT, About, Answer, Row
 from afp.bench.scores import Absent, Cell, Cost, DetPoint, Pair, Proportion, Scores
 from afp.errors import InputError
 
 NEAR, EXACT, CLOSE = 0.5, 0.25, 0.05  # seconds, either way
 RECALL_AT = (1, 5, 10)
 _ROUNDING = 1e-6  # seconds: differences of rounded times are not exact
+_SAME_START = 1e-3  # seconds
 _K = TypeVar("_K", bound=Hashable)
 
 
@@ -38,15 +48,22 @@ def score(about: About, rows: Sequence[Row], *, max_p: float | None = None) -> S
     InputError
         When a query is there twice, two backends were asked different queries under the same
         number, or the run does not tell what a backend takes.
+
+    Notes
+    -----
+    Queries made from one excerpt are not independent of each other: what is told of several
+    cells together is tested by excerpts, or has intervals that take them as clusters.
     """
     threshold = about.max_p if max_p is None else max_p
     _require_distinct(rows)
+    _require_common(rows)
     by_backend = _grouped(rows, lambda row: row.backend)
     present = [row for row in rows if row.kind == PRESENT]
     cells = _grouped(present, lambda row: (row.backend, row.condition, row.seconds))
     return Scores(
         about=about,
         max_p=threshold,
+        excerpts=len({_excerpt(row) for row in present}),
         cells=[_cell(group, threshold) for group in cells.values()],
         pairs=[
             pair
@@ -56,9 +73,9 @@ def score(about: About, rows: Sequence[Row], *, max_p: float | None = None) -> S
         absent=[
             _absent(absent, threshold)
             for group in by_backend.values()
-            if (absent := _answered_absent(group))
+            if (absent := [row for row in group if row.kind != PRESENT and row.error is None])
         ],
-        det={name: _det(group) for name, group in by_backend.items()},
+        det={name: _det(group, threshold) for name, group in by_backend.items()},
         costs=[_cost(about, name, group) for name, group in by_backend.items()],
         errors=[f"{_name(row)}: {row.error}" for row in rows if row.error is not None],
     )
@@ -95,6 +112,10 @@ def _query(row: Row) -> tuple[str, float, str, int, int]:
     return row.condition, row.seconds, row.kind, row.number, row.seed
 
 
+def _excerpt(row: Row) -> tuple[str, int, int]:
+    return row.kind, row.number, row.seed
+
+
 def _name(row: Row) -> str:
     return f"{row.backend}, {row.condition}, {row.seconds:g} s, {row.kind} {row.number}"
 
@@ -109,6 +130,36 @@ def _require_distinct(rows: Sequence[Row]) -> None:
                 hint="give each file of rows once",
             )
         seen.add(key)
+
+
+def _require_common(rows: Sequence[Row]) -> None:
+    """Make sure that backends were asked the same, where their rows say so."""
+    asked: dict[tuple[str, float, str, int, int], Row] = {}
+    for row in rows:
+        other = asked.setdefault(_query(row), row)
+        differing = [
+            name
+            for name, differs in (
+                ("track", (row.truth and row.truth.track) != (other.truth and other.truth.track)),
+                ("source", row.source != other.source),
+                ("start", abs(row.start - other.start) > _SAME_START),
+                ("start in the track", abs(_start(row) - _start(other)) > _SAME_START),
+                ("speed", (row.truth and row.truth.speed) != (other.truth and other.truth.speed)),
+                ("what chance chose", row.drawn != other.drawn),
+            )
+            if differs
+        ]
+        if differing:
+            raise InputError(
+                f"{_name(row)} is another query than that of {other.backend}: they differ in "
+                f"{', '.join(differing)}",
+                hint="ask both backends in one run, or in runs on the same music with the same "
+                "distortions, lengths and recordings; else score the runs apart",
+            )
+
+
+def _start(row: Row) -> float:
+    return row.truth.start if row.truth else 0.0
 
 
 def _answers(row: Row) -> tuple[Answer, ...]:
@@ -199,47 +250,49 @@ def _times(rows: Sequence[Row]) -> dict[str, float]:
 def _pairs(first: Sequence[Row], second: Sequence[Row], max_p: float) -> list[Pair]:
     """Compare two backends on the present queries that both were asked."""
     theirs = {_query(row): row for row in second if row.kind == PRESENT}
-    cells: dict[tuple[str, float], list[tuple[bool, bool]]] = {}
-    for row in first:
-        other = theirs.get(_query(row))
-        if other is None:
-            continue
-        if other.truth and row.truth and other.truth.track != row.truth.track:
-            raise InputError(
-                f"{_name(row)} is another query of {other.backend}",
-                hint="score runs on different music apart",
-            )
-        outcome = _finds(row, max_p), _finds(other, max_p)
-        cells.setdefault((row.condition, row.seconds), []).append(outcome)
-    if not cells:
+    common = [(row, theirs[_query(row)]) for row in first if _query(row) in theirs]
+    if not common:
         return []
-    everything = [outcome for outcomes in cells.values() for outcome in outcomes]
-    names = first[0].backend, second[0].backend
+    cells: dict[tuple[str, float], list[tuple[Row, Row]]] = {}
+    for row, other in common:
+        cells.setdefault((row.condition, row.seconds), []).append((row, other))
+    compared = [_pair(*cell, asked, max_p) for cell, asked in cells.items()]
+    adjusted = holm([pair.p for pair in compared])
     return [
-        _pair(*names, *cell, outcomes)
-        for cell, outcomes in [(("", 0.0), everything), *cells.items()]
+        _pair("", 0.0, common, max_p),
+        *(replace(pair, p_adjusted=p) for pair, p in zip(compared, adjusted, strict=True)),
     ]
 
 
-def _pair(
-    first: str, second: str, condition: str, seconds: float, outcomes: list[tuple[bool, bool]]
-) -> Pair:
-    only_first, only_second = outcomes.count((True, False)), outcomes.count((False, True))
+def _pair(condition: str, seconds: float, asked: list[tuple[Row, Row]], max_p: float) -> Pair:
+    outcomes = [(_finds(row, max_p), _finds(other, max_p)) for row, other in asked]
+    margins: dict[tuple[str, int, int], int] = {}  # how many more the first answers rightly
+    for (row, _), (ours, theirs) in zip(asked, outcomes, strict=True):
+        margins[_excerpt(row)] = margins.get(_excerpt(row), 0) + ours - theirs
+    for_first = sum(margin > 0 for margin in margins.values())
+    for_second = sum(margin < 0 for margin in margins.values())
+    p = mcnemar(for_first, for_second)
     return Pair(
-        first=first,
-        second=second,
+        first=asked[0][0].backend,
+        second=asked[0][1].backend,
         condition=condition,
         seconds=seconds,
         both=outcomes.count((True, True)),
-        only_first=only_first,
-        only_second=only_second,
+        only_first=outcomes.count((True, False)),
+        only_second=outcomes.count((False, True)),
         neither=outcomes.count((False, False)),
-        p=mcnemar(only_first, only_second),
+        excerpts=len(margins),
+        for_first=for_first,
+        for_second=for_second,
+        p=p,
+        p_adjusted=p,
     )
 
 
-def _answered_absent(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row.kind != PRESENT and row.error is None]
+def _told_of(absent: Sequence[Row]) -> tuple[str, Sequence[Row]]:
+    """Choose the absent queries that false answers are told of; see `Absent.of`."""
+    music = [row for row in absent if row.kind == MUSIC]
+    return (MUSIC, music) if music else ("all", absent)
 
 
 def _first_p(row: Row) -> float:
@@ -249,22 +302,32 @@ def _first_p(row: Row) -> float:
 
 def _absent(rows: Sequence[Row], max_p: float) -> Absent:
     def false(among: Sequence[Row]) -> Proportion:
-        return wilson(sum(_accepted(row, max_p) is not None for row in among), len(among))
+        return clustered(
+            [
+                (sum(_accepted(row, max_p) is not None for row in queries), len(queries))
+                for queries in _grouped(among, _excerpt).values()
+            ]
+        )
 
-    by_kind = _grouped(rows, lambda row: row.kind)
+    of, chosen = _told_of(rows)
     return Absent(
         backend=rows[0].backend,
-        false=false(rows),
-        by_kind={kind: false(group) for kind, group in by_kind.items()},
-        reliability=reliability([_first_p(row) for row in rows]),
+        of=of,
+        false=false(chosen),
+        by_kind={k: false(group) for k, group in _grouped(rows, lambda row: row.kind).items()},
+        reliability=reliability(
+            [[_first_p(row) for row in group] for group in _grouped(chosen, _excerpt).values()]
+        ),
     )
 
 
-def _det(rows: Sequence[Row]) -> list[DetPoint]:
+def _det(rows: Sequence[Row], max_p: float) -> list[DetPoint]:
     present = [row for row in rows if row.kind == PRESENT]
+    _, absent = _told_of([row for row in rows if row.kind != PRESENT and row.error is None])
     return det(
         [_first_p(row) if _finds(row, math.inf) else math.inf for row in present],
-        [_first_p(row) for row in _answered_absent(rows)],
+        [_first_p(row) for row in absent],
+        max_p=max_p,
     )
 
 

@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from afp.bench.metrics import wilson
-from afp.bench.scores import Cell, Pair, Proportion, Scores
+from afp.bench.metrics import pooled
+from afp.bench.scores import SIGNIFICANT, Cell, Pair, Scores
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-SIGNIFICANT = 0.05
 MOST_ERRORS = 10
 
 
@@ -109,10 +108,11 @@ def _overall(scores: Scores) -> Section:
             [getattr(cell, name) for cell in cells]
             for name in ("track", "near", "exact", "close", "wrong", "any_track")
         )
-        rows.append((backend, f"{seconds:g}", *(_percent(_pooled(share)) for share in shares)))
+        rows.append((backend, f"{seconds:g}", *(_percent(pooled(share)) for share in shares)))
     return _without_lone_backend(
         Section(
-            "All conditions together, %: right track, right place in it, wrong track",
+            f"All conditions together, of {scores.excerpts} excerpts,"
+            " %: right track, right place in it, wrong track",
             ("backend", "seconds", *columns),
             rows,
             ("seconds", *columns),
@@ -121,40 +121,30 @@ def _overall(scores: Scores) -> Section:
     )
 
 
-def _pooled(proportions: Iterable[Proportion]) -> Proportion:
-    counts = [(proportion.k, proportion.n) for proportion in proportions]
-    return wilson(sum(k for k, _ in counts), sum(n for _, n in counts))
-
-
-def _percent(proportion: Proportion) -> str:
-    return f"{100 * proportion.share:.1f}" if proportion.n else ""
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _absent(scores: Scores) -> Section:
     rows: list[tuple[str, ...]] = []
     for absent in scores.absent:
         label = absent.backend
-        kinds = absent.by_kind if len(absent.by_kind) > 1 else {}
-        for kind, false in [(_all(absent.by_kind), absent.false), *kinds.items()]:
+        for kind, false in absent.listed.items():
             share = f"{100 * false.share:.2f}"
             interval = f"{100 * false.low:.2f}–{100 * false.high:.2f}"
-            rows.append((label, kind, f"{false.k} of {false.n}", share, interval))
+            numbers = (f"{false.k} of {false.n}", f"{false.clusters}", share, interval)
+            rows.append((label, kind, *numbers))
             label = ""
-    right = ("false answers", "%", "95 % interval")
+    right = ("false answers", "excerpts", "%", "95 % interval")
     return _without_lone_backend(
         Section(
-            f"Queries that no track answers, p_false ≤ {scores.max_p:g}",
+            f"False answers to what is not in the store, p_false ≤ {scores.max_p:g}",
             ("backend", "kind", *right),
             rows,
             right,
         ),
         _backends(scores),
     )
-
-
-def _all(kinds: Iterable[str]) -> str:
-    names = list(kinds)
-    return names[0] if len(names) == 1 else "all"
 
 
 def _costs(scores: Scores) -> Section:
@@ -171,15 +161,18 @@ def _costs(scores: Scores) -> Section:
         )
         for cost in scores.costs
     ]
-    return Section("What it takes", ("backend", *right), rows, right)
+    processes = scores.about.machine.get("processes")
+    beside = f"; times with {processes} processes side by side" if processes else ""
+    return Section(f"What it takes{beside}", ("backend", *right), rows, right)
 
 
 def _pairs(scores: Scores) -> Section:
-    """Compare backends over everything, and in the cells where they differ."""
+    """Compare backends over everything, by excerpts, and in the cells where they differ."""
     right = ("seconds", "only first", "only second", "p")
-    shown = [pair for pair in scores.pairs if not pair.condition or pair.p < SIGNIFICANT]
+    shown = [pair for pair in scores.pairs if not pair.condition or pair.is_significant]
     return Section(
-        f"Right by one backend alone, McNemar's test; conditions with p < {SIGNIFICANT:g}",
+        "Right by one backend alone: of all, p by excerpts; conditions with"
+        f" p < {SIGNIFICANT:g} (McNemar, Holm)",
         ("first", "second", "condition", *right),
         [_pair(pair) for pair in shown],
         right,
@@ -187,9 +180,10 @@ def _pairs(scores: Scores) -> Section:
 
 
 def _pair(pair: Pair) -> tuple[str, ...]:
-    names = ("", "", pair.condition) if pair.condition else (pair.first, pair.second, "all")
+    everything = f"all, {pair.excerpts} excerpts"
+    names = ("", "", pair.condition) if pair.condition else (pair.first, pair.second, everything)
     seconds = f"{pair.seconds:g}" if pair.condition else ""
-    return (*names, seconds, f"{pair.only_first}", f"{pair.only_second}", f"{pair.p:.2g}")
+    return (*names, seconds, f"{pair.only_first}", f"{pair.only_second}", f"{pair.p_adjusted:.2g}")
 
 
 def _errors(scores: Scores) -> Section:

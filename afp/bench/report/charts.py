@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from afp.bench.report.axes import SHARES, Axis, Scale, written_percent, written_power
+from afp.bench.report.severities import severity_label
 from afp.bench.report.wording import number, percent, printable, told
+from afp.bench.rows import MUSIC
 from afp.bench.scores import Absent, Cell, DetPoint, Scores
 
 # Light and dark variants, from Okabe & Ito (2008): told apart by the colour-blind.
@@ -17,20 +19,6 @@ PALETTE = (
     ("#b07d00", "#f0c04a"),
     ("#33434f", "#c9d3da"),
 )
-UNITS = {
-    "snr": "signal-to-noise ratio, dB",
-    "t60": "reverberation time, s",
-    "percent": "change, %",
-    "kbps": "bit rate, kbit/s",
-    "semitones": "shift, semitones",
-    "hz": "frequency, Hz",
-    "low": "lower frequency, Hz",
-    "high": "upper frequency, Hz",
-    "ms": "time, ms",
-    "db": "level, dB",
-    "ratio": "compression ratio",
-    "errors": "bit errors, %",
-}
 RIGHT = "right track, %"
 STEP = 0.012  # between the marks of two series at the same place
 CROWDED = 3.2  # series from which on steps are smaller
@@ -255,7 +243,7 @@ def _severity(distortion: str, cells: Sequence[Cell], colours: dict[str, int]) -
         name=f"severity-{_slug(distortion)}",
         title=printable(f"{distortion[:1].upper()}{distortion[1:]}"),
         caption="Right track against severity, with 95 % intervals.",
-        x=Axis(UNITS.get(axis, printable(axis)), scale.at(values[axis])),
+        x=Axis(severity_label(distortion, axis), scale.at(values[axis])),
         y=Axis(RIGHT, SHARES),
         panels=tuple(panels),
     )
@@ -323,7 +311,7 @@ def _det(scores: Scores, colours: dict[str, int]) -> Chart | None:
         caption="Every threshold of p_false; the large mark is the one in use"
         f" ({scores.max_p:g}). Lower left is better.",
         x=Axis(
-            "false answers to absent queries, %",
+            f"false answers to {_unknown(scores.absent)}, %",
             x.decades(written_percent, zero=min(false) <= 0),
         ),
         y=Axis("present queries missed, %", y.decades(written_percent, zero=min(missed) <= 0)),
@@ -345,6 +333,11 @@ def _threshold(curve: Sequence[DetPoint], max_p: float) -> DetPoint | None:
     """Return the point in use: thresholds between two points change nothing."""
     below = [point for point in curve if point.max_p <= max_p]
     return below[-1] if below else None
+
+
+def _unknown(absents: Sequence[Absent]) -> str:
+    of_music = all(absent.of == MUSIC for absent in absents)
+    return "music that is not in the store" if of_music else "what is not in the store"
 
 
 def _reliability(absents: Sequence[Absent], colours: dict[str, int]) -> Chart | None:
@@ -377,12 +370,10 @@ def _reliability(absents: Sequence[Absent], colours: dict[str, int]) -> Chart | 
     return Chart(
         name="reliability",
         title="Reliability of p_false",
-        caption="What p_false promises against what absent queries show, with 95 % intervals."
-        " Honest is on the line or below it.",
+        caption=f"What p_false promises against what {_unknown(absents)} shows, with 95 %"
+        " intervals. Honest is on the line or below it.",
         x=Axis("promised: p_false at most", x.decades(written_power, zero=False)),
-        y=Axis(
-            "realised share of absent queries", y.decades(written_power, zero=min(realised) <= 0)
-        ),
+        y=Axis("realised share of queries", y.decades(written_power, zero=min(realised) <= 0)),
         panels=(("", _apart(series)),),
         guide=tuple((x(value), y(value)) for value in ends) if ends[0] < ends[1] else (),
         guide_label="promised = realised",

@@ -30,6 +30,8 @@ def report(scores: Scores) -> str:
     )
     if about.absent_tracks:
         told += f" and {several(about.absent_tracks, 'track')} kept out"
+    if scores.excerpts:
+        told += f"; those with a right answer are of {several(scores.excerpts, 'excerpt')}"
     drawn = "".join(map(svg.draw, charts(scores)))
     return f"""<!doctype html>
 <html lang="en">
@@ -72,7 +74,8 @@ def _duration(seconds: float) -> str:
 
 def _queries(scores: Scores, backend: str) -> int:
     present = sum(cell.track.n for cell in scores.cells if cell.backend == backend)
-    return present + sum(one.false.n for one in scores.absent if one.backend == backend)
+    absent = [one.by_kind.values() for one in scores.absent if one.backend == backend]
+    return present + sum(false.n for kinds in absent for false in kinds)
 
 
 def _errors(errors: Sequence[str]) -> str:
@@ -92,6 +95,7 @@ def _about(scores: Scores) -> str:
         ("Seed", escaped(about.seed)),
         ("Indexed", f"{several(about.tracks, 'track')}, {_duration(about.seconds)}"),
         ("Kept out", several(about.absent_tracks, "track")),
+        ("Silent", f"{several(about.silent, 'excerpt')} drawn again"),
         ("Threshold", f"p_false ≤ {scores.max_p:g} (default {about.max_p:g})"),
         ("Machine", _settings(about.machine)),
     ]
@@ -113,9 +117,16 @@ was cut from; <b>wrong</b> names another; otherwise there was no answer. Accepte
 p_false ≤ {max_p}, the probability that a query which is of no indexed track scores as high. \
 ±500, ±250 and ±50 ms also ask for the right place in the track. “Whatever its p_false” counts \
 first answers as tools without a threshold do; these columns compare with the literature.</p>
-<p>Intervals are Wilson’s, at 95 %. All backends were asked the same queries, so compare two of \
-them by McNemar’s test, not by whether their intervals overlap. Every cell distorts the same \
-excerpts: cells are not independent, and figures over all of them describe this grid alone.</p>
+<p>Every cell distorts the same excerpts, so queries made from one excerpt are not independent. \
+Within a cell intervals are Wilson’s, at 95 %; where several cells are counted together the \
+interval is wider by what the excerpts differ. All backends were asked the same queries, so \
+compare two of them by the tests, not by whether their intervals overlap. In a cell that is \
+McNemar’s exact test, with p after Holm, since there are as many tests as cells. For all cells \
+together it is a sign test: each excerpt counts once, for the backend that answers more of its \
+queries rightly. Figures over all cells describe this grid alone.</p>
+<p>False answers, the reliability of p_false and the error trade-off are of \
+<b>music that is not in the store</b>, where there is any; other sounds, such as silence or \
+tones, stand in the table of their own.</p>
 """
 
 STYLE = """

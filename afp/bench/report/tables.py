@@ -1,17 +1,18 @@
 """Tables of a report, as HTML."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
+from afp.bench.metrics import pooled
 from afp.bench.report import svg
 from afp.bench.report.charts import PALETTE, colours_of
 from afp.bench.report.wording import interval, number, percent, printable
+from afp.bench.rows import MUSIC
 from afp.bench.scores import Cell, Pair, Proportion, Scores
 
 NONE = "–"
-SIGNIFICANT = 0.05
 PLACES = ("±500<br>ms", "±250<br>ms", "±50<br>ms")
 
 
@@ -62,11 +63,6 @@ def _head(*titles: str) -> str:
     return "<tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr>"
 
 
-def _total(cells: Sequence[Cell], count: Callable[[Cell], Proportion]) -> float:
-    n = sum(count(cell).n for cell in cells)
-    return sum(count(cell).k for cell in cells) / n if n else math.nan
-
-
 def summary(scores: Scores) -> str:
     """Write one line a backend: what it finds in all cells together, and what it takes."""
     colours = colours_of(scores)
@@ -75,7 +71,7 @@ def summary(scores: Scores) -> str:
     figures: dict[str, list[tuple[float, str]]] = {}  # what counts as best, and what is shown
     for name in colours:
         cells = [cell for cell in scores.cells if cell.backend == name]
-        right, wrong = _total(cells, lambda c: c.track), _total(cells, lambda c: c.wrong)
+        right, wrong = pooled(c.track for c in cells), pooled(c.wrong for c in cells)
         row = [(-right, percent(right)), (wrong, percent(wrong))]
         if name in absent:
             false = absent[name].false
@@ -111,14 +107,29 @@ def summary(scores: Scores) -> str:
         "Backend",
         "Right,<br>%",
         "Wrong,<br>%",
-        "False answers,<br>% <small>95 % interval</small>",
+        f"False answers{_to(scores)},<br>% <small>95 % interval</small>",
         "Store,<br>bytes/s",
         "Index,<br>× real time",
         "Query,<br>ms",
         "95 % of queries<br>within, ms",
         "CPU a query,<br>ms",
     )
-    return _table(head, [rows], "summary")
+    return _table(head, [rows], "summary") + _load(scores)
+
+
+def _to(scores: Scores) -> str:
+    return " to music" if {one.of for one in scores.absent} == {MUSIC} else ""
+
+
+def _load(scores: Scores) -> str:
+    """Write what the times were measured under, where the run tells it."""
+    processes = scores.about.machine.get("processes")
+    if not isinstance(processes, int):
+        return ""
+    return (
+        "<p><small>Times of queries were measured while "
+        f"{several(processes, 'process', 'processes')} worked side by side.</small></p>\n"
+    )
 
 
 def _p(p: float) -> str:
@@ -132,16 +143,18 @@ def verdicts(scores: Scores) -> str:
         if pair.condition:
             continue
         first, second = escaped(pair.first), escaped(pair.second)
-        if pair.p >= SIGNIFICANT:
+        if not pair.is_significant:
             who = f"Between <b>{first}</b> and <b>{second}</b> no difference can be told"
-        elif pair.only_first > pair.only_second:
+        elif pair.for_first > pair.for_second:
             who = f"<b>{first}</b> finds more than <b>{second}</b>"
         else:
             who = f"<b>{second}</b> finds more than <b>{first}</b>"
         said.append(
             f"<li>{who}: only {first} is right on {several(pair.only_first, 'query', 'queries')}, "
             f"only {second} on {pair.only_second:,}, both on {pair.both:,}, neither on "
-            f"{pair.neither:,} (McNemar’s exact test, p = {_p(pair.p)}).</li>"
+            f"{pair.neither:,}. Of {several(pair.excerpts, 'excerpt')}, {pair.for_first:,} "
+            f"favour {first} and {pair.for_second:,} {second} (exact sign test by excerpts, "
+            f"p = {_p(pair.p)}).</li>"
         )
     return f'<ul class="verdicts">{"".join(said)}</ul>\n' if said else ""
 
@@ -218,19 +231,20 @@ def absent(scores: Scores) -> str:
 
     def row(name: str, of: Proportion) -> str:
         return (
-            f'<td class="backend">{name}</td><td>{of.n}</td><td>{of.k}</td>'
+            f'<td class="backend">{name}</td><td>{of.clusters}</td><td>{of.n}</td><td>{of.k}</td>'
             f"<td>{percent(of.share)}</td><td>{interval(of)}</td></tr>\n"
         )
 
     bodies = []
     for one in scores.absent:
-        kinds = [("every kind", one.false), *one.by_kind.items()]
+        kinds = one.listed.items()
         head = (
             f'<tr><th scope="rowgroup" rowspan="{len(kinds)}">{_swatch(one.backend, colours)}</th>'
         )
         bodies.append(head + "<tr>".join(row(escaped(kind), of) for kind, of in kinds))
     kinds_table = _table(
-        _head("Backend", "What the query is", "Queries", "False", "%", "95 % interval"), bodies
+        _head("Backend", "What the query is", "Excerpts", "Queries", "False", "%", "95 % interval"),
+        bodies,
     )
     promised = sorted({p for one in scores.absent for p, _ in one.reliability})
     if not promised:
@@ -254,15 +268,16 @@ def absent(scores: Scores) -> str:
 
 
 def pairs(scores: Scores) -> str:
-    """Write McNemar's table of each two backends, condition and length."""
+    """Write who is right alone, for each two backends, condition and length."""
 
     def row(pair: Pair) -> str:
         length = f"{number(pair.seconds)} s" if pair.condition else ""
-        strong = ' class="best"' if pair.p < SIGNIFICANT else ""
+        strong = ' class="best"' if pair.is_significant else ""
         return (
             f'<tr><th scope="row">{escaped(pair.condition or "all together")}</th><td>{length}</td>'
             f"<td>{pair.both}</td><td>{pair.only_first}</td><td>{pair.only_second}</td>"
-            f"<td>{pair.neither}</td><td{strong}>{_p(pair.p)}</td></tr>\n"
+            f"<td>{pair.neither}</td><td>{pair.for_first} : {pair.for_second}</td>"
+            f"<td{strong}>{_p(pair.p_adjusted)}</td></tr>\n"
         )
 
     tables = []
@@ -274,7 +289,8 @@ def pairs(scores: Scores) -> str:
             f"only {escaped(first)}",
             f"only {escaped(second)}",
             "neither",
-            "p (McNemar)",
+            "excerpts<br>for each",
+            "p (Holm)",
         )
         tables.append(_table(head, ["".join(map(row, pairs))]))
     return "".join(tables)
