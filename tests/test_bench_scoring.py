@@ -411,10 +411,14 @@ def test_tables_set_backends_below_each_other():
         *(row(i, kind="speech") for i in range(2)),
     ]
     found, overall, absent, costs, pairs = sections(score(ABOUT, rows))
-    # Wilson of 1 of 1: 1 / (1 + 3.84) = 0.2065 to 1, ±40 %.
-    assert found.title == "Right track, % of 1 to 4 queries a cell (±40 at most), p_false ≤ 0.001"
+    told = "Right track, % of 1 to 4 queries a cell, 95 % intervals; p_false ≤ 0.001"
+    assert found.title == told
     assert found.columns == ("condition", "backend", "5 s", "10 s")
-    assert found.rows == [("clean", "a", "100.0 █", ""), ("", "b", "75.0 ▆", "100.0 █")]
+    # Wilson: 4 of 4 4 / (4 + 3.84) = 51 %, 3 of 4 30 to 95 %, 1 of 1 1 / (1 + 3.84) = 21 %.
+    assert found.rows == [
+        ("clean", "a", "100.0 █ 51–100", ""),
+        ("", "b", "75.0 ▆  30–95", "100.0 █ 21–100"),
+    ]
     assert overall.columns[:4] == ("backend", "seconds", "right", "±500 ms")
     assert overall.rows == [
         ("a", "5", "100.0", "100.0", "100.0", "100.0", "0.0", "100.0"),
@@ -430,12 +434,20 @@ def test_tables_set_backends_below_each_other():
     assert pairs.rows == [("a", "b", "all, 4 excerpts", "", "1", "0", "1")]
 
 
+def test_many_lengths_leave_no_room_for_intervals():
+    rows = [row(0, answer(), seconds=float(seconds)) for seconds in range(1, 5)]
+    found, *_ = sections(score(ABOUT, rows))
+    # Wilson of 1 of 1: 21 to 100 %.
+    assert "95 % intervals up to 79 points wide;" in found.title
+    assert found.rows == [("clean", "100.0 █", "100.0 █", "100.0 █", "100.0 █")]
+
+
 def test_tables_of_one_backend_name_it_in_the_title():
     rows = [row(0, answer()), *(row(i, error="no audio") for i in range(1, 14))]
     found, overall, costs, errors = sections(score(ABOUT, rows))
-    assert found.title.startswith("a: right track, % of 14 queries a cell (±")
+    assert found.title.startswith("a: right track, % of 14 queries a cell, 95 %")
     assert found.columns == ("condition", "5 s")
-    assert found.rows == [("clean", "7.1 ▁")]
+    assert found.rows == [("clean", "7.1 ▁   1–31")]
     assert overall.columns[0] == "seconds"
     assert overall.title.startswith("a: all conditions together, of 14 excerpts, %:")
     assert costs.title == "What it takes"

@@ -165,8 +165,8 @@ class _Run:
         if any(kind == MUSIC for kind, _ in excerpts):
             plans += [(cell, MUSIC, grid.absent_numbers(cell.distortion)) for cell in grid.cells]
         plans += [
-            (Cell(_CLEAN, seconds), kind, range(grid.n_absent))
-            for seconds in grid.seconds
+            (Cell(_CLEAN, seconds), kind, range(i * grid.n_absent, (i + 1) * grid.n_absent))
+            for i, seconds in enumerate(grid.seconds)
             for kind in unknown_kinds
         ]
         for first in range(0, max(len(numbers) for _, _, numbers in plans), _QUERIES_A_JOB):

@@ -9,6 +9,7 @@ from afp.bench.scores import SIGNIFICANT, Cell, Pair, Scores
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MOST_ERRORS = 10
+MOST_LENGTHS_WITH_INTERVALS = 3  # more columns do not fit a terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,19 @@ def _found(scores: Scores) -> Section:
     cells = {(cell.condition, cell.backend, cell.seconds): cell for cell in scores.cells}
     lengths = sorted({cell.seconds for cell in scores.cells})
     backends = _backends(scores)
+    told = len(lengths) <= MOST_LENGTHS_WITH_INTERVALS
     rows = []
     for condition in dict.fromkeys(cell.condition for cell in scores.cells):
         label = condition
         for backend in backends:
             line = [cells.get((condition, backend, seconds)) for seconds in lengths]
             if any(line):
-                rows.append((label, backend, *(_cell(cell) for cell in line)))
+                rows.append((label, backend, *(_cell(cell, interval=told) for cell in line)))
                 label = ""
     return _without_lone_backend(
         Section(
-            f"Right track, % of {_queries(scores.cells)} a cell"
-            f" ({_uncertainty(scores.cells)} at most), p_false ≤ {scores.max_p:g}",
+            f"Right track, % of {_queries(scores.cells)} a cell, 95 % intervals"
+            f"{'' if told else _widest(scores.cells)}; p_false ≤ {scores.max_p:g}",
             ("condition", "backend", *(f"{seconds:g} s" for seconds in lengths)),
             rows,
             tuple(f"{seconds:g} s" for seconds in lengths),
@@ -79,8 +81,12 @@ def _found(scores: Scores) -> Section:
     )
 
 
-def _cell(cell: Cell | None) -> str:
-    return "" if cell is None else f"{100 * cell.track.share:.1f} {bar(cell.track.share)}"
+def _cell(cell: Cell | None, *, interval: bool) -> str:
+    if cell is None:
+        return ""
+    share = f"{100 * cell.track.share:.1f} {bar(cell.track.share)}"
+    ends = f"{100 * cell.track.low:.0f}–{100 * cell.track.high:.0f}"
+    return f"{share} {ends:>6}" if interval else share
 
 
 def _queries(cells: Iterable[Cell]) -> str:
@@ -89,9 +95,9 @@ def _queries(cells: Iterable[Cell]) -> str:
     return f"{low} queries" if low == high else f"{low} to {high} queries"
 
 
-def _uncertainty(cells: Iterable[Cell]) -> str:
+def _widest(cells: Iterable[Cell]) -> str:
     widths = [cell.track.high - cell.track.low for cell in cells] or [1.0]
-    return f"±{100 * max(widths) / 2:.2g}"
+    return f" up to {100 * max(widths):.0f} points wide"
 
 
 def _overall(scores: Scores) -> Section:
@@ -148,7 +154,7 @@ def _absent(scores: Scores) -> Section:
 
 
 def _costs(scores: Scores) -> Section:
-    right = ("bytes/s", "index × realtime", "query ms", "95th %ile", "CPU ms")
+    right = ("bytes/s", "× realtime a CPU s", "query ms", "95th %ile", "CPU ms")
     rows = [
         (
             cost.backend,
