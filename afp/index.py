@@ -1,12 +1,13 @@
-"""What a backend sees of a store: posting lists on time axes, evidence, tracks."""
+"""What a backend sees of a store: posting lists on time axes, evidence, embeddings, tracks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from afp.fingerprint import U32, Evidence, Track
+from afp.fingerprint import F64, I64, U32, Evidence, Track
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,50 @@ class Hits:
     axis: TimeAxis
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """The embeddings that a store holds of a track.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, shape (n, d)
+        Row k is that of frame k, all zeros where there is none.
+    scale : float
+        A vector is its codes times this.
+    """
+
+    codes: npt.NDArray[np.int8]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingBlock:
+    """The embeddings of all live tracks of one segment, where they lie in memory.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, shape (n_bytes,)
+        Holds them, among other bytes; read-only.
+    starts : ndarray of int64, shape (t,)
+        Where in `codes` each track's first row begins; the others follow.
+    counts : ndarray of int64, shape (t,)
+        Rows of each track, one a frame; all zeros where a frame has no embedding.
+    scales : ndarray of float64, shape (t,)
+        A vector of a track is its codes times this.
+    track_ids : ndarray of int64, shape (t,)
+        The tracks.
+    dimensions : int
+        Codes in a row.
+    """
+
+    codes: npt.NDArray[np.int8]
+    starts: I64
+    counts: I64
+    scales: F64
+    track_ids: I64
+    dimensions: int
+
+
 class PostingLists(Protocol):
     """The posting lists of some hashes, located but not yet read."""
 
@@ -93,6 +138,18 @@ class IndexReader(Protocol):
         StoreError
             When the stored bytes fail their checksum.
         """
+
+    def embeddings(self, track_id: int) -> Embeddings:
+        """Return the embeddings of a track.
+
+        Raises
+        ------
+        StoreError
+            When the stored bytes fail their checksum.
+        """
+
+    def embedding_blocks(self) -> Sequence[EmbeddingBlock]:
+        """Return the embeddings of all live tracks, without a copy or a look at their checksums."""
 
     def track(self, track_id: int) -> Track:
         """Return the catalogue's entry of a track."""

@@ -20,7 +20,11 @@ PARAMETERS = {
     "shazam": [{"density": 25.0, "peak_density": 12.0}, {"density": 300.0}],
     "philips": [{"density": 15.0}, {"frame_length": 1536, "hop_length": 96}],
 }
-LESS = {"loudest": {"any level", "other speeds", "whole stretch", "any layout"}}
+LESS = {
+    "loudest": {"any level", "other speeds", "whole stretch", "any layout"},
+    # Speed is not told; two embeddings a second.
+    "neural": {"other speeds", "many postings"},
+}
 
 N_TRACKS, TRACK_SECONDS = 14, 20.0
 

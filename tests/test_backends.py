@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
-from backend_contract import EXAMPLE, piece, require
+from backend_contract import EXAMPLE, LESS, piece, require
 from synthesis import noise, silence
 
 from afp import backends
@@ -36,6 +36,7 @@ BAD_PARAMETERS = {
         ({"hop_length": 512}, r"hop_length must be 32"),
         ({"density": float("nan")}, r"density must be 4 to 200"),
     ],
+    "neural": [({"model": "/no/such.onnx"}, r"the model /no/such.onnx cannot be read")],
 }
 
 
@@ -54,14 +55,25 @@ def arrays(fingerprint):
 
 
 def assert_equal(one, other):
+    """Embeddings within rounding: sums of products depend on what else is computed with them."""
     one, other = arrays(one), arrays(other)
     assert one.keys() == other.keys()
     for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+        if name == "vectors":
+            np.testing.assert_allclose(one[name], other[name], atol=2e-4, err_msg=name)
+        else:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
 def likeness(one, other):
-    """Share of the peaks, or of the postings where there are none, that both have."""
+    """Share of the peaks, or of the postings where there are none, that both have.
+
+    Of embeddings: the mean similarity of those of one moment.
+    """
+    if one.vectors is not None:
+        _, left, right = np.intersect1d(one.frames, other.frames, return_indices=True)
+        products = np.einsum("ij,ij->i", one.vectors[left], other.vectors[right])
+        return products.sum() / max(len(one), len(other))
     sets = [
         set(zip(seen.frames.tolist(), seen.values.tolist(), strict=True))
         if (seen := fingerprint.evidence) is not None
@@ -166,7 +178,9 @@ def test_shapes_and_types(backend, seconds, dense):
         assert (np.diff(evidence.frames.astype(np.int64)) >= 0).all()
         assert (evidence.frames < fingerprint.n_frames).all()
     if seconds >= 5:
-        assert n > 5 * seconds
+        assert n >= seconds
+        if "many postings" not in LESS.get(backend.name, ()):
+            assert n > 5 * seconds
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -199,7 +213,7 @@ def test_nothing_is_made_of_nothing(backend, kind, dense):
 
 @pytest.mark.parametrize("n_hops", [1, 7, 100])
 def test_a_shift_by_hops_shifts_the_frames(backend, n_hops):
-    samples = piece(backend, 3)
+    samples = piece(backend, 3, max(20, 170 * backend.hop_seconds))
     context = int(np.ceil(backend.context_seconds / backend.hop_seconds))
     whole = backend.extract(samples)
     later = backend.extract(samples[n_hops * hop(backend) :])

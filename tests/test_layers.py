@@ -31,6 +31,7 @@ ONLY_IMPORTER = {
     "click": {"cli"},
     "rich": {"cli"},
     "torch": {"training"},
+    "onnxruntime": {"features"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -18,7 +18,10 @@ from afp.cli import options, terminal
 from afp.cli.command import Command
 from afp.errors import AfpError, ExitCode
 
-PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "lmdb", "soundfile", "soxr", "tinytag", "rich")
+PACKAGES = (
+    *("numpy", "numba", "llvmlite", "scipy", "lmdb", "soundfile", "soxr", "onnxruntime"),
+    *("tinytag", "rich"),
+)
 FORMATS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")
 LOW_DISK_BYTES = 1e9
 

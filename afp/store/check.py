@@ -157,7 +157,8 @@ def _remedy(name: str, segment_id: int, tracks: set[int]) -> str:
 def _fingerprint(track_id: int, sealed: bytes | memoryview) -> Iterator[str]:
     """Read a packed fingerprint."""
     try:
-        packing.unpack(records.unseal(records.track_key(track_id), sealed, "its fingerprint"))
+        key = records.track_key(track_id)
+        packing.require_sound(records.unseal(key, sealed, "its fingerprint"))
     except StoreError as error:
         yield f"track {track_id}: {error}"
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from afp.errors import StoreError
-from afp.fingerprint import U32, Evidence, Track
-from afp.index import Hits, TimeAxis
-from afp.store import packing, records
+from afp.fingerprint import I64, U32, Evidence, Track
+from afp.index import EmbeddingBlock, Embeddings, Hits, TimeAxis
+from afp.store import embeddings, packing, records
 from afp.store.axis import Axis
 from afp.store.postings import Run, gather, mix
 from afp.store.records import REPLACE
@@ -18,6 +18,8 @@ from afp.store.records import REPLACE
 if TYPE_CHECKING:
     from afp.store.snapshot import Snapshot
 
+
+Packed = tuple[npt.NDArray[np.uint8], I64]
 
 _CACHED_VALUES = 1 << 22  # of evidence that stays unpacked: 32 MiB, a minute of music takes 16 KiB
 
@@ -38,6 +40,8 @@ class Section:
         Tells which of the axis' tracks has an id, or None.
     fingerprint : callable
         Returns the packed and sealed fingerprint of the i-th track of the axis.
+    packed : callable
+        Returns memory that holds all of these end to end, and their edges in it.
     """
 
     axis: TimeAxis
@@ -45,6 +49,7 @@ class Section:
     runs: Sequence[Run]
     find: Callable[[int], int | None]
     fingerprint: Callable[[int], bytes | memoryview]
+    packed: Callable[[], Packed]
 
     @classmethod
     def of(
@@ -52,10 +57,11 @@ class Section:
         axis: Axis,
         runs: Sequence[Run],
         fingerprint: Callable[[int], bytes | memoryview],
+        packed: Callable[[], Packed],
         dead: npt.NDArray[np.int64],
     ) -> "Section":
         """Put an axis and what is on it together, with the removed tracks marked."""
-        return cls(axis.view(dead), axis.stop, runs, axis.find, fingerprint)
+        return cls(axis.view(dead), axis.stop, runs, axis.find, fingerprint, packed)
 
 
 class SectionLists:
@@ -111,6 +117,7 @@ class StoreIndexReader:
         self._sections = sections
         self._cached: dict[int, Evidence] = {}  # the one used last comes last
         self._n_cached = 0
+        self._blocks: list[EmbeddingBlock] | None = None
         axes = [section.axis for section in sections]
         self.n_tracks = sum(int(np.count_nonzero(axis.alive)) for axis in axes)
         self.n_frames = sum(int(axis.n_frames[axis.alive].sum(dtype=np.int64)) for axis in axes)
@@ -141,14 +148,38 @@ class StoreIndexReader:
             self._n_cached -= len(self._cached.pop(oldest).frames)
         return evidence
 
+    def embeddings(self, track_id: int) -> Embeddings:
+        """Return the embeddings of a track.
+
+        Raises
+        ------
+        StoreError
+            When the stored bytes fail their checksum, or nothing is stored.
+        """
+        self._snapshot.require_open()
+        return embeddings.unpack(self._payload(track_id))[0]
+
+    def embedding_blocks(self) -> Sequence[EmbeddingBlock]:
+        """Return the embeddings of all live tracks, without a copy or a look at their checksums."""
+        self._snapshot.require_open()
+        if self._blocks is None:
+            self._blocks = [
+                embeddings.block(*section.packed(), section.axis.track_ids, section.axis.alive)
+                for section in self._sections
+            ]
+        return self._blocks
+
     def _unpack(self, track_id: int) -> Evidence:
+        return packing.unpack(self._payload(track_id))[0]
+
+    def _payload(self, track_id: int) -> memoryview:
         for section in self._sections:
             i = section.find(track_id)
             if i is not None and section.axis.alive[i]:
                 what = f"the fingerprint of track {track_id}"
                 key = records.track_key(track_id)
                 sealed = section.fingerprint(i)
-                return packing.unpack(records.unseal(key, sealed, what, REPLACE))[0]
+                return records.unseal(key, sealed, what, REPLACE)
         raise StoreError(
             f"track {track_id} has no fingerprint of {self._backend!r}",
             hint=f"`afp index -b {self._backend}` adds it",

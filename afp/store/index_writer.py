@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from afp.errors import StoreError
-from afp.fingerprint import Fingerprint
+from afp.fingerprint import F32, U32, Fingerprint
 from afp.store import packing, records
 from afp.store.axis import LAST_STOP, Axis, axis_stop
 from afp.store.catalogue import Catalogue
@@ -21,12 +21,14 @@ from afp.store.manifest import (
     write_tail_state,
 )
 from afp.store.postings import U64, mix, pair, sort
-from afp.store.segment import DamagedSegmentError, Segment, SegmentRecord
+from afp.store.segment import BYTES_A_POSTING, DamagedSegmentError, Segment, SegmentRecord
 from afp.store.segment_writer import SortedKeys, Source, write_segment
 from afp.store.snapshot import dead_tracks, read_tails
 from afp.store.tails import Tail, source_of
 
-# A batch of so many tracks, or of so many postings, becomes a segment straight away.
+_FAULT = "this is a fault of the backend: tell its author"
+
+# A batch of so many tracks, or of the weight of so many postings, becomes a segment straight away.
 BATCH_TRACKS = 16
 BATCH_POSTINGS = 1 << 16
 
@@ -40,10 +42,13 @@ def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
         When its arrays contradict each other.
     """
     hashes, frames, evidence = fingerprint.hashes, fingerprint.frames, fingerprint.evidence
-    hint = "this is a fault of the backend: tell its author"
-    if hashes is None:
-        raise StoreError(f"{whose}: a fingerprint without hashes cannot be stored", hint=hint)
-    pairs = [(frames, hashes)] + ([] if evidence is None else [(evidence.frames, evidence.values)])
+    hint = _FAULT
+    if (hashes is None) == (fingerprint.vectors is None):
+        raise StoreError(f"{whose}: a fingerprint has either hashes or vectors", hint=hint)
+    if fingerprint.vectors is not None:
+        _check_vectors(fingerprint.vectors, frames, whose)
+    pairs = [] if hashes is None else [(frames, hashes)]
+    pairs += [] if evidence is None else [(evidence.frames, evidence.values)]
     for times, values in pairs:
         if times.shape != values.shape or times.ndim != 1:
             raise StoreError(f"{whose}: {len(times)} frames, {len(values)} values", hint=hint)
@@ -53,6 +58,25 @@ def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
             raise StoreError(f"{whose}: its frames decrease", hint=hint)
     if length(fingerprint) >= 1 << 31:
         raise StoreError(f"{whose}: it is longer than 2**31 frames", hint="cut the file in pieces")
+
+
+def _check_vectors(vectors: F32, frames: U32, whose: str) -> None:
+    if vectors.ndim != 2 or frames.shape != vectors.shape[:1] or frames.dtype != np.uint32:
+        raise StoreError(
+            f"{whose}: {frames.dtype} frames of shape {frames.shape}, vectors of {vectors.shape}",
+            hint=_FAULT,
+        )
+    if not np.isfinite(vectors).all():
+        raise StoreError(f"{whose}: its vectors are not all finite", hint=_FAULT)
+    if np.any(frames[1:] <= frames[:-1]):
+        raise StoreError(f"{whose}: its vectors are not one a frame, in order", hint=_FAULT)
+
+
+def _postings(fingerprint: Fingerprint) -> tuple[U32, U32]:
+    """Return hashes and frames of the postings: none of embeddings."""
+    if fingerprint.hashes is None:
+        return np.empty(0, np.uint32), np.empty(0, np.uint32)
+    return fingerprint.hashes, fingerprint.frames
 
 
 def length(fingerprint: Fingerprint) -> int:
@@ -69,9 +93,11 @@ class Batch:
     fingerprints: list[Fingerprint] = field(default_factory=list)
 
     @property
-    def n_postings(self) -> int:
-        """Postings of all fingerprints."""
-        return sum(len(fingerprint) for fingerprint in self.fingerprints)
+    def weight(self) -> int:
+        """What to store all fingerprints costs, in postings."""
+        n_bytes = sum(each.vectors.size for each in self.fingerprints if each.vectors is not None)
+        n_postings = sum(len(_postings(each)[0]) for each in self.fingerprints)
+        return n_postings + n_bytes // BYTES_A_POSTING
 
     @property
     def stop(self) -> int:
@@ -84,8 +110,8 @@ class Batch:
         axis, packed = self._lay()
         found = []
         for i, fingerprint in enumerate(self.fingerprints):
-            assert fingerprint.hashes is not None
-            keys = sort(pair(mix(fingerprint.hashes), fingerprint.frames))
+            hashes, at_frames = _postings(fingerprint)
+            keys = sort(pair(mix(hashes), at_frames))
             mixed, frames = (keys >> np.uint64(32)).astype(np.uint32), keys.astype(np.uint32)
             at = base + int(axis.bases[i])
             n_frames = int(axis.n_frames[i])
@@ -95,10 +121,10 @@ class Batch:
     def source(self) -> SortedKeys:
         """Return the fingerprints as a source of a segment."""
         axis, packed = self._lay()
-        keys: list[U64] = [
-            pair(mix(fingerprint.hashes), fingerprint.frames + base)  # type: ignore[arg-type]
-            for fingerprint, base in zip(self.fingerprints, axis.bases, strict=True)
-        ]
+        keys: list[U64] = []
+        for fingerprint, base in zip(self.fingerprints, axis.bases, strict=True):
+            hashes, frames = _postings(fingerprint)
+            keys.append(pair(mix(hashes), frames + base))
         return SortedKeys(axis, sort(np.concatenate(keys)), packed)
 
     def _lay(self) -> tuple[Axis, list[bytes]]:
@@ -110,7 +136,7 @@ class Batch:
         axis = Axis.lay(
             self.track_ids,
             [length(fingerprint) for fingerprint in self.fingerprints],
-            [len(fingerprint) for fingerprint in self.fingerprints],
+            [len(_postings(fingerprint)[0]) for fingerprint in self.fingerprints],
             [len(sealed) for sealed in packed],
         )
         return axis, packed
@@ -136,7 +162,7 @@ class IndexWriter:
             return
         if (
             len(batch.track_ids) >= BATCH_TRACKS
-            or batch.n_postings >= BATCH_POSTINGS
+            or batch.weight >= BATCH_POSTINGS
             or self.manifest.tail_stop + batch.stop > LAST_STOP
         ):
             self._append(self._write([batch.source()]))

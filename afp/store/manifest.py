@@ -83,7 +83,7 @@ class Manifest:
         """
         for start, stop in self._stretches(damaged):
             segments = self.segments[start:stop]
-            sizes = [segment.n_postings for segment in segments]
+            sizes = [segment.weight for segment in segments]
             total, outside = sum(sizes), sum(sizes) - max(sizes)
             few = total >= CHEAP_POSTINGS and EAGER_SHARE * outside < total
             n = 0 if few or total >= EAGER_POSTINGS else fitting(segments)
@@ -113,7 +113,7 @@ def fitting(segments: Sequence[SegmentRecord]) -> int:
 
 def _due_tier(segments: Sequence[SegmentRecord]) -> tuple[int, int] | None:
     """Return which stretch of adjacent segments is due as a tier is full, or None."""
-    tiers = [_tier(segment.n_postings) for segment in segments]
+    tiers = [_tier(segment.weight) for segment in segments]
     start = 0
     while start < len(tiers):
         top = max(tiers[start:])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from afp.errors import StoreError
 from afp.fingerprint import U32, Evidence, Fingerprint
+from afp.store import embeddings
 
 # Kind, planes of frames, planes of values, how the values are coded, n_frames, n.
 _HEADER = struct.Struct("<BBBBII")
@@ -37,7 +38,9 @@ def _joined(planes: list[bytes], n: int) -> U32:
 
 
 def pack(fingerprint: Fingerprint) -> bytes:
-    """Pack what verification needs: the evidence, or the postings where there is none."""
+    """Pack what verification needs: evidence or embeddings, or the postings where there is none."""
+    if fingerprint.vectors is not None:
+        return embeddings.pack(fingerprint)
     evidence = fingerprint.evidence
     if evidence is not None:
         kind, frames, values = _EVIDENCE, evidence.frames, evidence.values
@@ -66,7 +69,21 @@ def pack(fingerprint: Fingerprint) -> bytes:
 
 def _n_set(values: U32) -> int:
     """Count the bits that are set."""
-    return int(np.unpackbits(values.view(np.uint8)).sum(dtype=np.int64))
+    return int(np.unpackbits(np.ascontiguousarray(values).view(np.uint8)).sum(dtype=np.int64))
+
+
+def require_sound(payload: memoryview) -> None:
+    """Read a packed fingerprint of either kind.
+
+    Raises
+    ------
+    StoreError
+        When the bytes are none.
+    """
+    if payload[:1] == bytes([embeddings.KIND]):
+        embeddings.unpack(payload)
+    else:
+        unpack(payload)
 
 
 def unpack(payload: memoryview) -> tuple[Evidence, int]:
@@ -78,7 +95,9 @@ def unpack(payload: memoryview) -> tuple[Evidence, int]:
         When the bytes are no packed fingerprint.
     """
     try:
-        _, n_frame_planes, n_value_planes, coding, n_frames, n = _HEADER.unpack_from(payload)
+        kind, n_frame_planes, n_value_planes, coding, n_frames, n = _HEADER.unpack_from(payload)
+        if kind not in (_EVIDENCE, _POSTINGS):
+            raise ValueError(f"it is of a kind ({kind}) that is not known")
         at = _HEADER.size
         planes: list[bytes] = []
         for _ in range(n_frame_planes + n_value_planes):

@@ -37,6 +37,7 @@ BLOCK = 1 << 18
 # magic, bits, unused, n_tracks, n_postings, n_fingerprint_bytes
 HEADER = struct.Struct("<8sIIQQQ")
 MOST_BITS = 32  # of a hash
+BYTES_A_POSTING = 128  # of fingerprints, which a merge copies in the time of one posting
 _RESTORE = f"restore it from a backup; without one, {ANEW}"
 
 
@@ -90,6 +91,11 @@ class SegmentRecord:
     head_crc: int
     checksums_crc: int
     selectivity: float
+
+    @property
+    def weight(self) -> int:
+        """What to merge it costs, in postings."""
+        return self.n_postings + self.n_fingerprint_bytes // BYTES_A_POSTING
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -193,6 +199,10 @@ class Segment:
     def fingerprint(self, i: int) -> memoryview:
         """Return the packed and sealed fingerprint of the i-th track."""
         return memoryview(self.buffer)[self.edges[i] : self.edges[i + 1]]
+
+    def packed(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return the whole file as bytes, and where in it the packed fingerprints are."""
+        return np.frombuffer(self.buffer, np.uint8), self.edges
 
     def fingerprints(self, keep: npt.NDArray[np.bool_]) -> Iterator[memoryview]:
         """Return the packed fingerprints of the tracks where `keep` is true, in long pieces."""

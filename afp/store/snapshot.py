@@ -1,6 +1,7 @@
 """Snapshots: a consistent view of a store, cheap to take again while nothing changes."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from afp.store.index_reader import Section, StoreIndexReader
 from afp.store.manifest import Manifest, read_manifest
 from afp.store.records import BackendRecord, Failure, PathEntry
 from afp.store.segment import Segment
-from afp.store.tails import Tail, axis_of
+from afp.store.tails import Tail, axis_of, end_to_end
 
 if TYPE_CHECKING:
     import lmdb
@@ -73,16 +74,20 @@ class Views:
                 segment = known or Segment.open(self._folder, record)
                 segments[record.id] = segment
                 sections[backend.id].append(
-                    Section.of(segment.axis, [segment.run], segment.fingerprint, dead)
+                    Section.of(
+                        segment.axis, [segment.run], segment.fingerprint, segment.packed, dead
+                    )
                 )
             found = self._read_tails(catalogue, backend.id, manifest, tails)
             if found:
                 packed = [tail.fingerprint for tail, _ in found]
+                axis = axis_of([tail for tail, _ in found])
                 sections[backend.id].append(
                     Section.of(
-                        axis_of([tail for tail, _ in found]),
+                        axis,
                         [run for _, run in found],
                         packed.__getitem__,
+                        partial(end_to_end, packed),
                         dead,
                     )
                 )

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from afp.fingerprint import U32
+from afp.fingerprint import I64, U32
 from afp.store.axis import Axis
 from afp.store.postings import NARROW_BITS, U64, Run, directory_bits, pair, slots, sort
 from afp.store.records import ANEW, DamagedStoreError
@@ -109,3 +110,9 @@ def source_of(tails: Sequence[Tail]) -> SortedKeys:
     keys: list[U64] = [pair(tail.mixed, tail.frames + np.uint32(tail.base)) for tail in tails]
     packed = [tail.fingerprint for tail in tails]
     return SortedKeys(axis_of(tails), sort(np.concatenate(keys)), packed)
+
+
+def end_to_end(packed: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], I64]:
+    """Join packed fingerprints; return them and where each begins, and the end of the last."""
+    edges = np.cumsum([0, *map(len, packed)], dtype=np.int64)
+    return np.frombuffer(b"".join(packed), np.uint8), edges

@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 
 from afp.features import log_mel
+from afp.features.embedding import FORMAT, KIND, front_end
 from afp.training.checkpoint import Checkpoint
 from afp.training.model import Net, n_operations, n_parameters
-
-FORMAT = 1
 
 
 def export(checkpoint: Checkpoint, path: Path) -> None:
@@ -49,7 +48,7 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
     onnx.checker.check_model(model)
     about = {
         "format": str(FORMAT),
-        "kind": "afp-neural",
+        "kind": KIND,
         "front_end": json.dumps(front_end()),
         "config": json.dumps(checkpoint.config.as_dict()),
         "step": str(checkpoint.step),
@@ -62,17 +61,3 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
     onnx.helper.set_model_props(model, about)
     temporary.write_bytes(model.SerializeToString())
     temporary.replace(path)
-
-
-def front_end() -> dict[str, float]:
-    """Return the parameters of the front end that a model was trained behind."""
-    return {
-        "sample_rate": log_mel.SAMPLE_RATE,
-        "n_fft": log_mel.N_FFT,
-        "hop_length": log_mel.HOP_LENGTH,
-        "n_frames": log_mel.N_FRAMES,
-        "n_bands": log_mel.N_BANDS,
-        "lowest_hz": log_mel.LOWEST_HZ,
-        "highest_hz": log_mel.HIGHEST_HZ,
-        "floor": log_mel.FLOOR,
-    }

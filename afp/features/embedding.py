@@ -1,0 +1,129 @@
+"""Embeddings of log-mel segments, by a trained net in an ONNX file."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afp.errors import UsageError
+from afp.features import log_mel
+from afp.fingerprint import F32
+
+FORMAT = 1
+"""Of the metadata and of what the net takes and gives."""
+
+KIND = "afp-neural"
+
+_BATCH = 32  # segments: what a net makes of them stays in the cache
+
+
+def front_end() -> dict[str, float]:
+    """Return the parameters of the front end that a net is trained behind."""
+    return {
+        "sample_rate": log_mel.SAMPLE_RATE,
+        "n_fft": log_mel.N_FFT,
+        "hop_length": log_mel.HOP_LENGTH,
+        "n_frames": log_mel.N_FRAMES,
+        "n_bands": log_mel.N_BANDS,
+        "lowest_hz": log_mel.LOWEST_HZ,
+        "highest_hz": log_mel.HIGHEST_HZ,
+        "floor": log_mel.FLOOR,
+    }
+
+
+class Embedder:
+    """A trained net, ready to run on one core.
+
+    Parameters
+    ----------
+    model : bytes
+        An ONNX file that ``afp train`` has exported.
+    name : str
+        Of the file, for errors.
+
+    Raises
+    ------
+    UsageError
+        When it is no such file, is truncated, or was made for another version of afp; when
+        onnxruntime is missing or cannot run it.
+
+    Attributes
+    ----------
+    dimensions : int
+        Of an embedding.
+    """
+
+    def __init__(self, model: bytes, name: str) -> None:
+        self._session = _session(model, name)
+        about = self._session.get_modelmeta().custom_metadata_map
+        if about.get("kind") != KIND:
+            raise UsageError(f"{name}: not a model that afp has made", hint=_HINT)
+        if about.get("format") != str(FORMAT):
+            raise UsageError(
+                f"{name}: a model of format {about.get('format')!r}, this afp reads {FORMAT}",
+                hint="use the version of afp that made it, or " + _HINT,
+            )
+        if (theirs := json.loads(about.get("front_end", "{}"))) != (ours := front_end()):
+            differing = [
+                f"{key} {theirs.get(key)}, not {ours.get(key)}"
+                for key in sorted({*ours, *theirs})
+                if ours.get(key) != theirs.get(key)
+            ]
+            raise UsageError(
+                f"{name}: trained behind another front end ({'; '.join(differing)})",
+                hint="use the version of afp that made it, or train it again: afp train",
+            )
+        self.dimensions = int(self._session.get_outputs()[0].shape[1])
+
+    def __call__(self, powers: F32, *, hop_frames: int) -> tuple[npt.NDArray[np.int64], F32]:
+        """Embed the segments of a signal, but for silent ones.
+
+        Parameters
+        ----------
+        powers : ndarray of float32, shape (n_frames, N_BANDS)
+            As from `afp.features.log_mel.mel_powers`.
+        hop_frames : int
+            Frames from the start of a segment to that of the next.
+
+        Returns
+        -------
+        places : ndarray of int64, shape (n,)
+            Which of the segments are not silent, ascending.
+        embeddings : ndarray of float32, shape (n, dimensions)
+            Of length 1.
+        """
+        segments = log_mel.segments(powers, hop_frames=hop_frames)
+        means = log_mel.segments(powers.mean(axis=1, keepdims=True), hop_frames=hop_frames)
+        places = np.flatnonzero(means.mean(axis=(1, 2)) > log_mel.SILENCE)
+        embeddings = np.empty((len(places), self.dimensions), np.float32)
+        for start in range(0, len(places), _BATCH):
+            batch = slice(start, start + _BATCH)
+            heard = log_mel.normalised(segments[places[batch]])
+            (embeddings[batch],) = self._session.run(None, {"segments": heard})
+        return places, embeddings
+
+
+_HINT = "name a model.onnx that `afp train` has written"
+
+
+def _session(model: bytes, name: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(
+            f"onnxruntime, which runs the model, cannot be loaded: {error}",
+            hint="pip install onnxruntime",
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # an error is raised, and told by us
+    make: Callable[..., Any] = onnxruntime.InferenceSession
+    try:
+        return make(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever parsing a foreign or truncated file raises
+        reason = str(error).splitlines()[0].rpartition(" : ")[2][:100]
+        raise UsageError(
+            f"{name}: no ONNX model, or a truncated one ({reason})", hint=_HINT
+        ) from None
