@@ -65,7 +65,11 @@ class Embedder:
                 f"{name}: a model of format {about.get('format')!r}, this afp reads {FORMAT}",
                 hint="use the version of afp that made it, or " + _HINT,
             )
-        if (theirs := json.loads(about.get("front_end", "{}"))) != (ours := front_end()):
+        try:
+            theirs = dict(json.loads(about.get("front_end", "")))
+        except (TypeError, ValueError):
+            raise UsageError(f"{name}: a model with damaged metadata", hint=_HINT) from None
+        if theirs != (ours := front_end()):
             differing = [
                 f"{key} {theirs.get(key)}, not {ours.get(key)}"
                 for key in sorted({*ours, *theirs})

@@ -1,0 +1,161 @@
+"""What `neural` claims beyond the contract of every backend."""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from backend_contract import Shelf
+from synthesis import noise
+
+from afp import backends
+from afp.backends import neural
+from afp.backends.neural import Backend
+from afp.errors import StoreError, UsageError
+from afp.features import embedding
+from afp.features.embedding import Embedder
+from afp.features.log_mel import N_BANDS, SEGMENT_SAMPLES, mel_powers
+from afp.library.choice import backend_of_store
+from afp.store import Store
+
+SHIPPED, _ = neural._read("")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    return Shelf(Backend(), tmp_path_factory.mktemp("neural") / "store")
+
+
+def test_a_place_is_told_within_a_tenth_of_a_second(shelf):
+    """A hop is half a second: the rest is read off the similarities of the query's segments."""
+    errors = []
+    for seed in range(8):
+        start = 6 + 0.17 * (seed % 4) + 0.031 * seed
+        best, *_ = shelf.query(shelf.clip(seed, start, start + 6))
+        assert best.track.path == f"/music/{seed}"
+        errors.append(best.track_start - best.query_start - start)
+    assert np.abs(errors).max() < 0.25
+    assert np.median(np.abs(errors)) < 0.1
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.5, 2.0])
+def test_short_noisy_clips_find_their_track(shelf, seconds):
+    right = 0
+    for seed in range(10):
+        clip = shelf.clip(seed, 7.2, 7.2 + seconds)
+        added = noise(seconds, seed, 8000, level=clip.std() * 10**-0.25)[: len(clip)]
+        best, *_ = shelf.query(clip + added)
+        right += best.track.path == f"/music/{seed}"
+    assert right >= 8
+
+
+def test_a_clip_shorter_than_a_segment_has_no_match(shelf):
+    n = SEGMENT_SAMPLES - 1
+    assert len(shelf.backend.extract(shelf.songs[0][8000 : 8000 + n], dense=True)) == 0
+    assert len(shelf.backend.extract(shelf.songs[0][8000 : 8001 + n], dense=True)) == 1
+    assert shelf.query(shelf.songs[0][8000 : 8000 + n]) == []
+
+
+def test_the_score_is_the_similarity_at_the_place(shelf):
+    backend = shelf.backend
+    samples = shelf.songs[2][8000 : 8000 + 6 * 8000]  # begins on a hop
+    best, *_ = shelf.query(samples)
+    assert 0.9 < best.score <= 1.01
+    other = shelf.query(samples, limit=3)[1]
+    assert other.score < 0.8
+    assert other.p_false > best.p_false
+    assert backend.extract(samples).vectors.shape == (11, 128)
+    assert backend.extract(samples, dense=True).vectors.shape == (41, 128)
+
+
+def test_a_pickle_names_the_model_instead_of_holding_it():
+    pickled = pickle.dumps(Backend())
+    assert len(pickled) < 1000
+    assert pickle.loads(pickled).parameters() == Backend().parameters()
+
+
+def test_embeddings_do_not_depend_on_what_else_is_in_the_batch():
+    embedder = Embedder(SHIPPED, "shipped")
+    powers = mel_powers(noise(40, 3, 8000))
+    places, together = embedder(powers, hop_frames=16)
+    for k in (0, 31, 32, 50):
+        _, alone = embedder(powers[16 * k : 16 * k + 28], hop_frames=16)
+        np.testing.assert_allclose(alone[0], together[k], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    powers[16:48] = 0
+    heard, rest = embedder(powers, hop_frames=16)
+    assert sorted(set(places) - set(heard)) == [1]
+    np.testing.assert_allclose(rest[4:], together[5:], atol=1e-5)
+
+
+def without_metadata(**changes):
+    """Return the shipped model with other metadata."""
+    onnx = pytest.importorskip("onnx", reason="pip install 'afp[train]'")
+    model = onnx.load_from_string(SHIPPED)
+    about = {entry.key: entry.value for entry in model.metadata_props} | changes
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {k: v for k, v in about.items() if v is not None})
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": None}, "not a model that afp has made"),
+        ({"kind": "other"}, "not a model that afp has made"),
+        ({"format": "2"}, "a model of format '2', this afp reads 1"),
+        (
+            {"front_end": json.dumps({**embedding.front_end(), "n_fft": 2048})},
+            "trained behind another front end .n_fft 2048, not 1024.",
+        ),
+        ({"front_end": "{"}, "damaged metadata"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(tmp_path, changes, message):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(without_metadata(**changes))
+    with pytest.raises(UsageError, match=message) as caught:
+        Backend(model=str(path))
+    assert str(path) in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("n", [0, 100, len(SHIPPED) // 2, len(SHIPPED) - 1])
+def test_a_truncated_model_is_refused(tmp_path, n):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(SHIPPED[:n])
+    with pytest.raises(UsageError, match=r"m\.onnx: (no ONNX model|not a model)") as caught:
+        backends.create("neural", model=str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_machine_without_onnxruntime_is_told_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match="onnxruntime, which runs the model") as caught:
+        Backend()
+    assert caught.value.hint == "pip install onnxruntime"
+
+
+def test_a_store_of_other_weights_is_refused(tmp_path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(without_metadata(step="1"))
+    own, theirs = Backend(model=str(other)), Backend()
+    assert own.weights != theirs.weights
+    with Store.open(tmp_path / "store", write=True) as store:
+        store.register("neural", version=1, parameters=own.parameters(), hop_seconds=0.5)
+        assert backend_of_store(store).parameters() == own.parameters()
+        other.write_bytes(SHIPPED)
+        with pytest.raises(
+            StoreError, match=f"{own.weights} are wanted.*{theirs.weights}"
+        ) as caught:
+            backend_of_store(store)
+        assert "-p model=PATH" in caught.value.hint
+
+
+def test_the_powers_of_a_query_share_the_frames_of_a_reference():
+    samples = noise(5, 1, 8000)
+    backend = Backend()
+    sparse, dense = backend.extract(samples), backend.extract(samples, dense=True)
+    np.testing.assert_allclose(dense.vectors[::4][: len(sparse)], sparse.vectors, atol=1e-4)
+    assert mel_powers(samples).shape[1] == N_BANDS
