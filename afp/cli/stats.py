@@ -55,16 +55,20 @@ def _print_index(name: str, index: "IndexStats") -> None:
         f"  size        {terminal.size(index.n_bytes)}: "
         + ", ".join(f"{part} {terminal.size(size)}" for part, size in index.bytes.items())
     )
-    terminal.line(
-        f"  postings    {index.postings:,} in {terminal.count(index.segments, 'segment')}"
-        f" and {terminal.count(index.tails, 'tail')}, {index.bytes_per_posting:.2f} bytes each"
-    )
+    parts = f"{terminal.count(index.segments, 'segment')} and {terminal.count(index.tails, 'tail')}"
+    if index.postings:
+        terminal.line(
+            f"  postings    {index.postings:,} in {parts}, {index.bytes_per_posting:.2f} bytes each"
+        )
+    else:
+        terminal.line(f"  parts       {parts}")
     terminal.line(f"  rate        {index.bytes_per_second:,.0f} bytes a second of audio")
     terminal.line(f"  100,000 such tracks would take {terminal.size(index.projected_bytes)}")
-    terminal.line(
-        f"  selectivity {index.selectivity:.2g}: a query hash touches "
-        f"{index.selectivity * index.postings:,.3g} postings"
-    )
+    if index.postings:
+        terminal.line(
+            f"  selectivity {index.selectivity:.2g}: a query hash touches "
+            f"{index.selectivity * index.postings:,.3g} postings"
+        )
 
 
 def _as_json(stats: "StoreStats", store_path: Path) -> terminal.JsonObject:
