@@ -34,17 +34,19 @@ SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
 INSIDE = 0.5  # of the typical similarity: what a segment in the matching stretch has
 SNAP_SECONDS = 0.75
 
-# What a score is held against: the fifth best track, as four others may hold the same music, or
-# so many standard deviations above the mean of all alignments where that is more. The deviation
-# starts from a usual one, as if so many alignments had it.
+# What a score is held against, whichever is most: the fifth best track, as four others may hold the
+# same music; so many standard deviations above the mean of all alignments; nearly what tones and
+# glides alone would score, as they are like any other tone. The deviation starts from a usual one,
+# as if so many alignments had it.
 RIVAL = 5
 LEAST_DEVIATIONS = 3.0
+PLAIN_ALLOWANCE = 0.1
 USUAL_DEVIATION, USUAL_COUNT = 0.1, 200
 
 # Fitted on 3,951 clips of 1 to 10 s, clean, noisy and in rooms, whose own tracks were left out of a
 # store of 333 tracks. Beyond these, the rival rises with the best as the store grows; a smaller
 # store counts as that many fewer chances for a rival.
-NULL = NullModel(score=0.56, decay=4.39, hours=math.inf)
+NULL = NullModel(score=0.54, decay=4.54, hours=math.inf)
 FITTED_TRACKS = 333
 
 
@@ -78,6 +80,7 @@ class Backend:
                 "the music again into a new store (-d)",
             )
         self._embed = Embedder(content, shown)
+        self._plain = self._embed.plain()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.parameters(),)
@@ -109,7 +112,7 @@ class Backend:
         vectors[steps] = query.vectors
         vectors = vectors[:MOST_STEPS]
         found = align(vectors, index.embedding_blocks(), fineness=FINENESS, side=SIDE)
-        p_false = _p_false(found)
+        p_false = _p_false(found, self._plainness(query.vectors))
         order = np.argsort(-found.scores, kind="stable")[:limit]
         seconds = float(query.dense["seconds"])
         return [
@@ -126,6 +129,10 @@ class Backend:
             )
             for i in order
         ]
+
+    def _plainness(self, vectors: F32) -> float:
+        """Return how like a query is to tones and glides, each of its segments to another."""
+        return float((vectors @ self._plain.T).max(axis=1).mean())
 
     def _match(
         self, alignment: "_Alignment", vectors: F32, seconds: float, index: IndexReader
@@ -167,11 +174,11 @@ class _Alignment:
     p_false: float
 
 
-def _p_false(found: Alignments) -> Callable[[float], float]:
+def _p_false(found: Alignments, plainness: float) -> Callable[[float], float]:
     """Return what tells the p_false of a score among the alignments of its query."""
     usual = USUAL_COUNT * USUAL_DEVIATION**2
     deviation = math.sqrt((found.n * found.variance + usual) / (found.n + USUAL_COUNT))
-    level = found.mean + LEAST_DEVIATIONS * deviation
+    level = max(found.mean + LEAST_DEVIATIONS * deviation, plainness - PLAIN_ALLOWANCE)
     if len(found.scores) >= RIVAL:
         level = max(level, float(np.partition(found.scores, -RIVAL)[-RIVAL]))
     n_trials = max(FITTED_TRACKS / len(found.scores), 1.0)

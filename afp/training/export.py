@@ -3,11 +3,12 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from afp.features import log_mel
-from afp.features.embedding import FORMAT, KIND, front_end
+from afp.features.embedding import FORMAT, KIND, Embedder, front_end, packed_plain
 from afp.training.checkpoint import Checkpoint
 from afp.training.model import Net, n_operations, n_parameters
 
@@ -58,6 +59,16 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
         "parameters": str(n_parameters(net)),
         "operations": str(n_operations(net)),
     }
-    onnx.helper.set_model_props(model, about)
-    temporary.write_bytes(model.SerializeToString())
+    # What it makes of plain sounds goes along: it takes long to compute.
+    about["plain"] = packed_plain(Embedder(_with(model, about), path.name).plain())
+    temporary.write_bytes(_with(model, about))
     temporary.replace(path)
+
+
+def _with(model: Any, metadata: dict[str, str]) -> bytes:
+    """Return an ONNX model as bytes, with these metadata and no others."""
+    import onnx
+
+    onnx.helper.set_model_props(model, metadata)
+    content: bytes = model.SerializeToString()
+    return content
