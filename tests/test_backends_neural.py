@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from backend_contract import Shelf
-from synthesis import noise
+from synthesis import noise, tone
 
 from afp import backends
 from afp.backends import neural
@@ -150,7 +150,31 @@ def test_a_store_of_other_weights_is_refused(tmp_path):
             StoreError, match=f"{own.weights} are wanted.*{theirs.weights}"
         ) as caught:
             backend_of_store(store)
-        assert "-p model=PATH" in caught.value.hint
+        assert "new store (-d)" in caught.value.hint
+
+
+@pytest.mark.parametrize("hz", [220.0, 523.25, 1500.0])
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_a_tone_is_not_found_in_a_track_that_holds_one_alone(shelf, tmp_path, hz, seconds):
+    rate = shelf.backend.sample_rate
+    folder = tmp_path / "store"
+    with shelf.store(folder) as store:
+        shelf.add(store, range(6))
+        held = shelf.songs[6].copy()
+        held[5 * rate : 12 * rate] = tone(7, hz, rate)
+        store.add([shelf.new_track(3000, held)])
+        best, *_ = shelf.query(tone(seconds, hz, rate), folder=folder)
+        assert best.track.path == "/music/3000"
+        assert best.p_false > 1e-2
+
+
+def test_what_a_net_makes_of_plain_sounds_is_in_its_file():
+    embedder = Embedder(SHIPPED, "shipped")
+    shipped = embedder.plain()
+    embedder._plain = ""
+    np.testing.assert_allclose(embedder.plain(), shipped, atol=0.01)
+    embedder._plain = "not base 64"
+    np.testing.assert_allclose(embedder.plain(), shipped, atol=0.01)
 
 
 def test_the_powers_of_a_query_share_the_frames_of_a_reference():

@@ -76,8 +76,8 @@ class Backend:
             raise StoreError(
                 f"backend 'neural': the weights {weights} are wanted, but {shown} has "
                 f"{self.weights}",
-                hint="name the model file that the store was built with (-p model=PATH), or index "
-                "the music again into a new store (-d)",
+                hint="put the model with those weights back there, or index the music again into "
+                "a new store (-d)",
             )
         self._embed = Embedder(content, shown)
         self._plain = self._embed.plain()

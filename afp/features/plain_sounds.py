@@ -7,6 +7,8 @@ from afp.fingerprint import F32
 
 LOWEST_HARMONIC_HZ = 60.0
 HARMONICS = (2, 4, 8)
+_TOP_HZ = 0.49 * SAMPLE_RATE
+
 OCTAVES_A_SECOND = (-4.0, -2.0, -1.0, -0.5, -0.2, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -19,7 +21,7 @@ def plain_segments() -> F32:
         Sines a quarter tone apart; tones with harmonics a semitone apart; sines that glide, from
         starts a whole tone apart.
     """
-    pure = _steps(LOWEST_HZ, HIGHEST_HZ, 24)
+    pure = _steps(LOWEST_HZ, _TOP_HZ, 24)
     rich = _steps(LOWEST_HARMONIC_HZ, HIGHEST_HZ / 2, 12)
     glides = [
         (start, rate)
@@ -42,8 +44,6 @@ def _sound(start_hz: float, octaves_a_second: float, n_harmonics: int) -> np.nda
     times = np.arange(SEGMENT_SAMPLES) / SAMPLE_RATE
     hz = start_hz * 2 ** (octaves_a_second * times)
     phase = 2 * np.pi * np.cumsum(hz) / SAMPLE_RATE
-    parts = [
-        np.sin(k * phase) / k * (k * hz < 0.49 * SAMPLE_RATE) for k in range(1, n_harmonics + 1)
-    ]
+    parts = [np.sin(k * phase) / k * (k * hz < _TOP_HZ) for k in range(1, n_harmonics + 1)]
     sound: np.ndarray = np.sum(parts, axis=0)
     return sound
