@@ -51,7 +51,7 @@ FITTED_TRACKS = 333
 
 
 class Backend:
-    """Embeddings of a small net; for short clips through noise and rooms, larger on disk.
+    """Embeddings of a small net; for short clips through noise and rooms, smallest on disk.
 
     Parameters
     ----------
