@@ -53,3 +53,15 @@ def test_a_reference_takes_fewer_bytes_than_its_bits(shelf):
     assert len(fingerprint.evidence.frames) == pytest.approx(
         (seconds - backend.frame_length / backend.sample_rate) / backend.hop_seconds, abs=2
     )
+
+
+def gliding(seed, rate, seconds=8.0):
+    """A lone tone that glides between two frequencies drawn by chance, with nothing beside it."""
+    low, high = 50 * (0.009 * 16_000) ** np.random.default_rng(seed).random(2)
+    hertz = np.geomspace(low, min(high, 0.45 * rate), round(seconds * rate))
+    return (0.5 * np.sin(2 * np.pi * np.cumsum(hertz) / rate)).astype(np.float32)
+
+
+def test_a_lone_tone_that_glides_is_in_no_track(shelf):
+    found = [shelf.query(gliding(seed, shelf.backend.sample_rate)) for seed in range(14, 23)]
+    assert min(match.p_false for each in found for match in each) > 1e-3

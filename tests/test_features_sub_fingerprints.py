@@ -225,3 +225,15 @@ def test_what_a_reference_holds_is_among_the_probes_of_a_noisy_query():
 
     assert share(50_000) > share(5_000) > 0.05
     assert share(50_000) > 0.2
+
+
+def test_what_leaks_from_a_lone_tone_is_not_trusted():
+    hertz = np.geomspace(350.0, 1900.0, 3 * RATE)
+    sweep = (0.5 * np.sin(2 * np.pi * np.cumsum(hertz) / RATE)).astype(np.float32)
+    energies = energies_of(sweep)
+    prints = sub_fingerprints(energies)
+    loudest = energies[:-1].argmax(axis=1)
+    far = np.abs(np.arange(32) - loudest[:, None]) > 8
+    assert np.abs(np.diff(np.log(energies[:, :20]), axis=0)).mean() > 0.01  # but it moves
+    assert prints.odds[far].mean() < 0.05
+    assert prints.odds[~far].mean() > 0.5

@@ -1,17 +1,23 @@
 """Sub-fingerprints: signs of energy differences, matched by bit error rate.
 
-J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. Beyond the
-paper: the index holds hashes of a few bands over half a second, which outlive noise that no whole
-sub-fingerprint does; a query looks up the variants that are most probable given how sure each of
-its bits is; agreement is judged in blocks of time and frequency, against the same query laid onto
-other places; other speeds are searched on the query's side.
+J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. A frame of
+0.37 s, every 11.6 ms, gives 32 bits: whether the difference in energy of two neighbouring bands
+rises. A track keeps all of them. Beyond the paper:
+
+1. The index holds hashes of a few bands over half a second, at the moments when their bits are
+   surest: they outlive noise that no whole sub-fingerprint does.
+2. A query looks up the variants of its hashes that are most probable, given how sure each of its
+   bits is; tracks and offsets on which many agree are candidates.
+3. The query's bits, weighted by how sure they are, are laid onto the candidates' bits. Agreement is
+   summed in blocks of time and frequency, for noise spoils some of them and leaves others, and
+   judged against that of the same query laid onto other places.
+4. Unless that gives a sure answer, all this is done at other speeds too, on the query's side.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from afp.backends.protocol import Parameter
 from afp.features.bit_hashes import REGIONS, anchor_hashes, probe_hashes
@@ -33,9 +39,9 @@ from afp.matching.ber import (
     soft_bits,
 )
 from afp.matching.significance import NullModel, surprise
-from afp.matching.voting import Candidate, vote
+from afp.matching.voting import Candidate, rarest, vote
 
-SAMPLE_RATE = 5512  # an eighth of 44.1 kHz
+SAMPLE_RATE = 5512  # Hz; an eighth of 44.1 kHz
 
 QUERY_HOPS = 2  # between a query's frames; the energies of those between are interpolated
 SPACING_SECONDS = 0.116  # between the moments of a hash
@@ -49,23 +55,22 @@ MAX_HITS = 1_000_000  # at any one speed
 HISTOGRAM_WIDTH = 3  # frames
 N_CANDIDATES = 100
 OFFSET_SEARCH = 3  # frames around a histogram peak
-SPEEDS = np.arange(-5, 6) * 0.01 + 1.0
-NOMINAL = 5
-SPEED_STEPS = (0.005, 0.0025, 0.001)
+SPEEDS = np.arange(-5, 6) * 0.01 + 1.0  # of the query: seconds of a track in one of its own
+SPEED_STEPS = (0.005, 0.0025, 0.001)  # of the search around a candidate's speed
 
 # Places in tracks that a query is laid onto to learn what chance gives: on many tracks, to choose
 # the candidates that are worth a closer look; then on each one's own track, half of them nearby.
 N_RANKING, RANKING_TRACKS = 200, 20
 N_NEAR, N_FAR = 100, 60
 NEAR_SECONDS = (0.35, 6.0)
-MIN_NULL = 20
+MIN_NULL = 20  # places that the query fits onto in full, else all count
 N_LOOKED_AT = 5  # tracks
-WORTH_REFINING = 3.5
+WORTH_REFINING = 3.5  # score from which speeds in between are tried
 PLAIN = 10.0  # score beside which candidates with far fewer hits are passed over
-SNAP_SECONDS = 0.75
+SNAP_SECONDS = 0.75  # a match that ends so near the end of the query or the track ends there
 SURE = 1e-5  # p_false at which other speeds are not searched
 
-# Fitted on music, noise and speech that are in no store, 780 clips of 3, 5 and 10 s; all other
+# Fitted on music, noise and speech that are in no store (benchmarks/null_model.py); all other
 # speeds together add less than as many independent searches would.
 NULL = NullModel(score=3.25, decay=2.8, hours=10.6)
 SPEED_TRIALS = 2.5
@@ -200,62 +205,51 @@ class Backend:
         """Lay the stored sequences of candidates onto the query, best first."""
         if not candidates:
             return []
+        tracks = list(dict.fromkeys(candidate.track_id for candidate in candidates))
         speeds = {candidate.speed for candidate in candidates}
         bits = {speed: self._soft_bits(query, speed) for speed in speeds}
-        common = self._common_null(bits[candidates[0].speed], index, candidates)
+        # At another speed other bits weigh, and agree by chance to another degree.
+        common = {speed: _common_null(bits[speed], index, tracks) for speed in speeds}
         ranked: list[_Alignment] = []
         enough = 0  # hits below which a candidate is not worth a look beside a plain answer
         for candidate in candidates:
             if candidate.n_aligned < enough:
                 continue
-            evidence = index.evidence(candidate.track_id)
+            speed, evidence = candidate.speed, index.evidence(candidate.track_id)
             offset, score = _best_offset(
-                bits[candidate.speed], evidence, round(candidate.offset), [common]
+                bits[speed], evidence, round(candidate.offset), [common[speed]]
             )
-            ranked.append(_Alignment(candidate.track_id, offset, candidate.speed, score, 1.0))
+            ranked.append(_Alignment(candidate.track_id, offset, speed, score, 1.0))
             if score > PLAIN:
                 enough = max(enough, candidate.n_aligned // 10)
         ranked.sort(key=lambda each: -each.score)
         looked_at: dict[int, _Alignment] = {}
         for alignment in ranked:
             if alignment.track_id not in looked_at and len(looked_at) < N_LOOKED_AT:
-                judged = self._judged(query, index, alignment, common)
-                p_false = NULL.p_false(
-                    judged.score,
-                    store_hours=index.n_frames * self.hop_seconds / 3600,
-                    n_trials=n_trials,
-                )
+                judged = self._judged(query, index, alignment, tracks)
+                hours = index.n_frames * self.hop_seconds / 3600
+                p_false = NULL.p_false(judged.score, store_hours=hours, n_trials=n_trials)
                 looked_at[alignment.track_id] = replace(judged, p_false=p_false)
         return sorted(looked_at.values(), key=_strength)
 
-    def _common_null(
-        self, bits: SoftBits, index: IndexReader, candidates: Sequence[Candidate]
-    ) -> BlockNull:
-        """Learn what chance gives on the candidates' tracks."""
-        tracks = list(dict.fromkeys(c.track_id for c in candidates))[:RANKING_TRACKS]
-        n_each = -(-N_RANKING // len(tracks))
-        return BlockNull.fit(
-            np.concatenate(
-                [
-                    agreements(bits, evidence, _spread(evidence, bits, n_each))
-                    for evidence in map(index.evidence, tracks)
-                ]
-            )
-        )
-
     def _judged(
-        self, query: "_Query", index: IndexReader, alignment: "_Alignment", common: BlockNull
+        self, query: "_Query", index: IndexReader, alignment: "_Alignment", tracks: Sequence[int]
     ) -> "_Alignment":
-        """Score an alignment against what chance gives, in general and on its own track.
+        """Refine the speed of an alignment, and score it.
 
-        Either alone is too lenient: the one where a track scatters more than others, the other
-        where it scatters less than its share.
+        It is held against what chance gives, in general and on its own track. Either alone is too
+        lenient: the one where a track scatters more than others, the other where it scatters less
+        than its share.
         """
         evidence = index.evidence(alignment.track_id)
-        offset, speed = alignment.offset, alignment.speed
-        bits = self._soft_bits(query, speed)
-        nulls = [common, self._own_null(bits, evidence, round(offset))]
-        offset, score = _best_offset(bits, evidence, round(offset), nulls)
+        speed, bits = alignment.speed, self._soft_bits(query, alignment.speed)
+
+        def judge(around: float) -> tuple[list[BlockNull], float, float]:
+            own = self._own_null(bits, evidence, round(around))
+            nulls = [_common_null(bits, index, tracks), own]
+            return nulls, *_best_offset(bits, evidence, round(around), nulls)
+
+        nulls, offset, score = judge(alignment.offset)
         if score > WORTH_REFINING:
             middle = 0.5 * query.seconds / self.hop_seconds
             for step in SPEED_STEPS:
@@ -263,13 +257,15 @@ class Backend:
                 while climbing and SPEEDS[0] <= speed <= SPEEDS[-1]:
                     climbing = False
                     for turn in (-step, step):
-                        bits = self._soft_bits(query, speed + turn)
+                        turned = self._soft_bits(query, speed + turn)
                         around = round(offset - turn * middle)  # about the query's middle
-                        found, better = _best_offset(bits, evidence, around, nulls)
+                        found, better = _best_offset(turned, evidence, around, nulls)
                         if better > score:
-                            offset, speed, score = found, speed + turn, better
+                            offset, speed, score, bits = found, speed + turn, better, turned
                             climbing = True
                             break
+            if speed != alignment.speed:
+                _, offset, score = judge(offset)
         return replace(alignment, offset=offset, speed=speed, score=score)
 
     def _own_null(self, bits: SoftBits, evidence: Evidence, centre: int) -> BlockNull:
@@ -295,7 +291,6 @@ class Backend:
         bend = min(before - 2 * here + after, -1e-6)
         offset = frame + min(max(0.5 * (before - after) / bend, -0.5), 0.5)
         hop = self.hop_seconds
-        # A stretch that ends next to where the query or the track does ends there.
         lowest = max(0.0, -offset * hop / speed)
         highest = min(query.seconds, (track.duration_seconds - offset * hop) / speed)
         half = 0.5 * self.frame_length / SAMPLE_RATE
@@ -355,7 +350,7 @@ class _Alignment:
     track_id: int
     offset: float  # track time minus speed times query time, in frames
     speed: float
-    score: float
+    score: float  # standard score among places where the query does not match
     p_false: float
 
 
@@ -369,11 +364,20 @@ def _candidates(index: IndexReader, times: I64, hashes: U32, speed: float) -> li
         return []
     candidates: list[Candidate] = []
     lists = index.lookup(hashes)
-    for hits in lists.gather(_rarest(lists.counts, MAX_HITS)):
+    for hits in lists.gather(rarest(lists.counts, MAX_HITS)):
         candidates += vote(
             hits, times, fineness=1, width=HISTOGRAM_WIDTH, most=N_CANDIDATES, speed=speed
         )
     return sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
+
+
+def _common_null(bits: SoftBits, index: IndexReader, tracks: Sequence[int]) -> BlockNull:
+    """Learn what chance gives on the candidates' tracks."""
+    few = tracks[:RANKING_TRACKS]
+    n_each = -(-N_RANKING // len(few))
+    evidences = map(index.evidence, few)
+    samples = [agreements(bits, each, _spread(each, bits, n_each)) for each in evidences]
+    return BlockNull.fit(np.concatenate(samples))
 
 
 def _best_offset(
@@ -392,13 +396,3 @@ def _spread(evidence: Evidence, bits: SoftBits, n: int) -> I64:
     half = len(bits.signed) // 2
     last = max(int(evidence.frames[-1]) - half, 1 - half)
     return np.linspace(-half, last, n + 2)[1:-1].astype(np.int64)
-
-
-def _rarest(counts: U32, most: int) -> npt.NDArray[np.bool_]:
-    """Choose the hashes with the shortest posting lists: rare hashes say more than common ones."""
-    chosen: npt.NDArray[np.bool_] = counts > 0
-    if int(counts.sum()) > most:
-        by_rarity = np.argsort(counts, kind="stable")
-        affordable = np.searchsorted(np.cumsum(counts[by_rarity], dtype=np.int64), most, "right")
-        chosen[by_rarity[affordable:]] = False
-    return chosen
