@@ -47,7 +47,6 @@ QUERY_HOPS = 2  # between a query's frames; the energies of those between are in
 SPACING_SECONDS = 0.116  # between the moments of a hash
 BLOCK_SECONDS = 1.0
 STEP = 2  # frames of a query between those that are hashed
-
 PROBES = 5000  # hashes to look up for a second of a query
 SPEED_PROBES = 1500  # the same at each of the other speeds
 MAX_HITS = 1_000_000  # at any one speed
@@ -70,8 +69,8 @@ PLAIN = 10.0  # score beside which candidates with far fewer hits are passed ove
 SNAP_SECONDS = 0.75  # a match that ends so near the end of the query or the track ends there
 SURE = 1e-5  # p_false at which other speeds are not searched
 
-# Fitted on music, noise and speech that are in no store (benchmarks/null_model.py); all other
-# speeds together add less than as many independent searches would.
+# Fitted on music, noise and speech in no store, and held against 1,320 more such clips and made-up
+# sounds (benchmarks/null_model.py). Other speeds add less than as many independent searches would.
 NULL = NullModel(score=3.25, decay=2.8, hours=10.6)
 SPEED_TRIALS = 2.5
 
@@ -216,9 +215,8 @@ class Backend:
             if candidate.n_aligned < enough:
                 continue
             speed, evidence = candidate.speed, index.evidence(candidate.track_id)
-            offset, score = _best_offset(
-                bits[speed], evidence, round(candidate.offset), [common[speed]]
-            )
+            around = round(candidate.offset)
+            offset, score = _best_offset(bits[speed], evidence, around, [common[speed]])
             ranked.append(_Alignment(candidate.track_id, offset, speed, score, 1.0))
             if score > PLAIN:
                 enough = max(enough, candidate.n_aligned // 10)
@@ -226,30 +224,30 @@ class Backend:
         looked_at: dict[int, _Alignment] = {}
         for alignment in ranked:
             if alignment.track_id not in looked_at and len(looked_at) < N_LOOKED_AT:
-                judged = self._judged(query, index, alignment, tracks)
+                judged = self._judged(query, index, alignment, tracks, common[alignment.speed])
                 hours = index.n_frames * self.hop_seconds / 3600
                 p_false = NULL.p_false(judged.score, store_hours=hours, n_trials=n_trials)
                 looked_at[alignment.track_id] = replace(judged, p_false=p_false)
         return sorted(looked_at.values(), key=_strength)
 
     def _judged(
-        self, query: "_Query", index: IndexReader, alignment: "_Alignment", tracks: Sequence[int]
+        self,
+        query: "_Query",
+        index: IndexReader,
+        alignment: "_Alignment",
+        tracks: Sequence[int],
+        common: BlockNull,
     ) -> "_Alignment":
         """Refine the speed of an alignment, and score it.
 
-        It is held against what chance gives, in general and on its own track. Either alone is too
-        lenient: the one where a track scatters more than others, the other where it scatters less
-        than its share.
+        It is held against what chance gives on many tracks and on its own. Either alone is too
+        lenient: the one where a track scatters more than others, the other where less.
         """
         evidence = index.evidence(alignment.track_id)
-        speed, bits = alignment.speed, self._soft_bits(query, alignment.speed)
-
-        def judge(around: float) -> tuple[list[BlockNull], float, float]:
-            own = self._own_null(bits, evidence, round(around))
-            nulls = [_common_null(bits, index, tracks), own]
-            return nulls, *_best_offset(bits, evidence, round(around), nulls)
-
-        nulls, offset, score = judge(alignment.offset)
+        speed, around = alignment.speed, round(alignment.offset)
+        bits = self._soft_bits(query, speed)
+        nulls = [common, self._own_null(bits, evidence, around)]
+        offset, score = _best_offset(bits, evidence, around, nulls)
         if score > WORTH_REFINING:
             middle = 0.5 * query.seconds / self.hop_seconds
             for step in SPEED_STEPS:
@@ -265,7 +263,10 @@ class Backend:
                             climbing = True
                             break
             if speed != alignment.speed:
-                _, offset, score = judge(offset)
+                around = round(offset)
+                common = _common_null(bits, index, tracks)
+                nulls = [common, self._own_null(bits, evidence, around)]
+                offset, score = _best_offset(bits, evidence, around, nulls)
         return replace(alignment, offset=offset, speed=speed, score=score)
 
     def _own_null(self, bits: SoftBits, evidence: Evidence, centre: int) -> BlockNull:
