@@ -51,7 +51,8 @@ def test_a_fingerprint_with_k_flipped_bits_of_n_has_a_rate_of_k_over_n(seed, n, 
     for place in rng.choice(32 * n, k, replace=False):
         bits[place // 32] ^= np.uint32(1) << np.uint32(place % 32)
     errors = bit_errors(bits, np.ones(n, np.bool_), evidence, 0)
-    assert errors.rate == pytest.approx(k / (32 * n))
+    assert errors == BitErrors(k, 32 * n)
+    assert errors.rate == k / (32 * n)
 
 
 def test_the_rate_of_nothing_is_that_of_chance():
