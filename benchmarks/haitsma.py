@@ -4,7 +4,7 @@ J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2
 sub-fingerprints of a track is held against the block of the processed track at the same place in
 time; then the processed block is looked up in a store of all tracks.
 
-    python benchmarks/haitsma.py                          # 24 blocks, 100 tracks in the store
+    python benchmarks/haitsma.py                          # 24 blocks, all tracks in the store
     python benchmarks/haitsma.py --blocks 100 --tracks 1000
 """
 
@@ -353,14 +353,14 @@ def main() -> None:
     )
     corpus.add_options(parser)
     parser.add_argument("--blocks", type=int, default=24, help="each of its track [%(default)s]")
-    parser.add_argument("--tracks", type=int, default=100, help="in the store [%(default)s]")
+    parser.add_argument("--tracks", type=int, help="in the store [all]")
     parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     parser.add_argument("-j", "--jobs", type=int, help="processes to index with [one a core]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder [%(default)s]")
     arguments = parser.parse_args()
     backend, tracks = Backend(), corpus_of(arguments).tracks()
     order = np.random.default_rng(arguments.seed).permutation(len(tracks))
-    chosen = [tracks[i] for i in order[: max(arguments.tracks, arguments.blocks)]]
+    chosen = [tracks[i] for i in order[: arguments.tracks]]
     with tempfile.TemporaryDirectory(prefix="afp-haitsma-") as folder:
         note(f"indexing {len(chosen)} tracks")
         index(folder, chosen, backends=[backend.name], n_workers=arguments.jobs)
