@@ -25,7 +25,7 @@ class Command(click.Command):
         exit_statuses: dict[int, str] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(*arguments, context_settings=HELP, **options)
+        super().__init__(*arguments, **{"context_settings": HELP, **options})
         self.examples = examples
         self.exit_statuses = exit_statuses or {}
 
