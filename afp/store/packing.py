@@ -66,7 +66,7 @@ def pack(fingerprint: Fingerprint) -> bytes:
 
 def _n_set(values: U32) -> int:
     """Count the bits that are set."""
-    bytes_of = values.view(np.uint8)
+    bytes_of = np.ascontiguousarray(values).view(np.uint8)
     parts = (bytes_of[i : i + 65536] for i in range(0, len(bytes_of), 65536))
     return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
 
