@@ -18,7 +18,7 @@ from afp.synthesis import song
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_backend.py"
 PARAMETERS = {
     "shazam": [{"density": 25.0, "peak_density": 12.0}, {"density": 300.0}],
-    "philips": [{"frame_length": 1536, "hop_length": 96, "density": 15.0}],
+    "philips": [{"density": 15.0}, {"frame_length": 1536, "hop_length": 96}],
 }
 LESS = {"loudest": {"any level", "other speeds", "whole stretch", "any layout"}}
 

@@ -97,7 +97,7 @@ def of_silence(samples, rate, seconds=60.0):
     return track
 
 
-@pytest.mark.parametrize(("seconds", "silent"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("seconds", "silent"), [(2, False), (5, False), (3, True), (10, True)])
 def test_brief_tracks_and_bursts_in_silence_are_not_taken_for_other_music(
     tmp_path, seconds, silent
 ):

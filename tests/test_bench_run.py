@@ -167,7 +167,7 @@ def test_a_duplicate_of_what_is_indexed_is_not_absent(songs, seed):
     assert absent == "song1"
 
 
-@pytest.mark.parametrize("n_workers", [3])
+@pytest.mark.parametrize("n_workers", [1, 3])
 def test_the_rows_follow_from_the_grid(grid, undisturbed, n_workers):
     _, outcome = undisturbed
     again = run(grid, n_workers=n_workers)
