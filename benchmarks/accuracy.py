@@ -18,6 +18,7 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 
 import argparse
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,18 @@ def _milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
+def without_idle_answers(row: Row) -> Row:
+    """Leave out the answers behind the right one, or behind the first: no score depends on them."""
+    truth = row.truth.track if row.truth else None
+    right = [i for i, answer in enumerate(row.answers) if answer.track == truth]
+    return replace(row, answers=row.answers[: right[0] + 1 if right else 1])
+
+
 def write_results(folder: Path, results: dict[str, Any], scores: Scores, rows: list[Row]) -> None:
     """Write results and the rows that they are from."""
     write_json(folder / "accuracy.json", results)
     path = folder / "accuracy.rows.jsonl.gz"
-    write_rows(path, scores.about, rows)
+    write_rows(path, scores.about, map(without_idle_answers, rows))
     size = path.stat().st_size
     too_large = ": too large to be kept with the code" if size > ROWS_LIMIT else ""
     note(f"wrote {path}, {size / 1e6:.2f} MB{too_large}")

@@ -3,7 +3,8 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import corpus
@@ -16,6 +17,9 @@ from afp.bench.run import run
 from afp.cli.progress import BenchProgress
 from afp.distort import Distortion, parse
 from afp.library import Interruption
+
+PATHS = {"--audio", "--noise", "--ir", "--speech", "--out", "--journal"}
+PATHS_GIVEN = [f"{option}=" for option in PATHS]
 
 
 def add_options(
@@ -72,6 +76,17 @@ def grid_of(
     )
 
 
+def command(words: Sequence[str]) -> str:
+    """Return a command line without the paths in it, which are of this machine."""
+    script, *rest = words
+    kept = [
+        word
+        for before, word in pairwise(["", *rest])
+        if word not in PATHS and before not in PATHS and not word.startswith(tuple(PATHS_GIVEN))
+    ]
+    return shlex.join(["python", f"benchmarks/{Path(script).name}", *kept])
+
+
 def measure(
     grid: Grid, *, n_workers: int | None, journal: Path | None = None
 ) -> tuple[About, list[Row]]:
@@ -82,13 +97,12 @@ def measure(
     journal : Path, optional
         Folder for rows as they come: a run that was interrupted goes on from there.
     """
-    command = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
     with Interruption() as interruption, BenchProgress() as progress:
         outcome = run(
             grid,
             out=journal,
             n_workers=n_workers,
-            command=shlex.join(command),
+            command=command(sys.argv),
             observer=progress.update,
             interruption=interruption,
         )

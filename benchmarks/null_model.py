@@ -1,31 +1,66 @@
-"""Fit the null model of the `shazam` backend, and hold p_false against what is observed.
+"""Fit the null model of a backend, and hold its p_false against what is observed.
 
 Reads the rows that ``benchmarks/accuracy.py``, or ``afp bench --out``, has written: the best
 answer to each query that no track answers, whatever the threshold.
 
     python benchmarks/accuracy.py
     python benchmarks/null_model.py benchmarks/results/accuracy.rows.jsonl.gz
+    afp bench ~/Music -b philips --absent 0.5 --out rows
+    python benchmarks/null_model.py rows/rows.jsonl
 """
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from output import script
+from output import print_section, script
 
-from afp.backends.shazam import NULL
-from afp.bench.rows import PRESENT, read_rows
+from afp.backends import philips, shazam
+from afp.bench.rows import PRESENT, Row, read_rows
+from afp.bench.table import Section
+from afp.matching.significance import NullModel
 
-BACKEND = "shazam"
+NULLS = {"shazam": shazam.NULL, "philips": philips.NULL}
+RECORDED = ("music", "noise", "speech")  # what the fit is to; made-up sounds are mostly easier
 TAIL = 0.95  # the fit is through the scores above this quantile
 LEVELS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 
 
-def equivalent_score(p_false: float) -> float:
+def lowest_p(row: Row) -> float:
+    """Return the p_false of the best answer, 1 where there is none."""
+    return row.answers[0].p_false if row.answers else 1.0
+
+
+def equivalent_score(p_false: float, null: NullModel) -> float:
     """Return the score that has this p_false at nominal speed in a store of the fit's size."""
     p = min(max(p_false, 1e-300), 1 - 1e-12)
-    return NULL.score - math.log(-math.log1p(-p)) / NULL.decay
+    return null.score - math.log(-math.log1p(-p)) / null.decay
+
+
+def fitted(p_false: Sequence[float], null: NullModel) -> tuple[float, float, int]:
+    """Return score and decay of an exponential tail, and how many scores it is fitted to."""
+    scores = np.array([equivalent_score(p, null) for p in p_false])
+    threshold = float(np.quantile(scores, TAIL))
+    above = scores[scores > threshold] - threshold
+    decay = 1 / float(np.mean(above))
+    return threshold + math.log(-math.log(TAIL)) / decay, decay, len(above)
+
+
+def calibration(backend: str, absent: Sequence[Row]) -> Section:
+    """Tell how many queries of each kind fall below each p_false, and how many should."""
+    kinds = sorted({row.kind for row in absent})
+    groups = {"recorded": [row for row in absent if row.kind in RECORDED]}
+    groups |= {kind: [row for row in absent if row.kind == kind] for kind in kinds}
+    lines = []
+    for name, rows in groups.items():
+        p = np.array([lowest_p(row) for row in rows])
+        observed = [f"{np.count_nonzero(p <= level)} / {level * len(p):.1f}" for level in LEVELS]
+        lines.append((name, str(len(p)), *observed))
+    right = ("queries", *(f"{level:g}" for level in LEVELS))
+    title = f"{backend}: absent queries with p_false at most so much, observed / nominal"
+    return Section(title, ("kind", *right), lines, right)
 
 
 def main() -> None:
@@ -33,22 +68,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rows", type=Path, help="rows of benchmarks/accuracy.py")
+    parser.add_argument("rows", type=Path, help="rows of benchmarks/accuracy.py, or of afp bench")
     _, rows = read_rows(parser.parse_args().rows)
-    absent = [row for row in rows if row.backend == BACKEND and row.kind != PRESENT]
-    if not absent:
-        parser.error(f"there is no absent query of {BACKEND} among {len(rows)} rows")
-    p = np.array([row.answers[0].p_false if row.answers else 1.0 for row in absent])
-    scores = np.array([equivalent_score(value) for value in p])
-
-    threshold = float(np.quantile(scores, TAIL))
-    decay = 1 / float(np.mean(scores[scores > threshold] - threshold))
-    score = threshold + math.log(-math.log(TAIL)) / decay
-    print(f"{len(absent)} absent queries; in use: score {NULL.score}, decay {NULL.decay}")
-    print(f"exponential tail above {threshold:.2f}: score {score:.2f}, decay {decay:.2f}")
-    print(f"{'p_false at most':>16} {'observed':>9}")
-    for level in LEVELS:
-        print(f"{level:>16} {np.mean(p <= level):>9.4f}")
+    known = [name for name in dict.fromkeys(row.backend for row in rows) if name in NULLS]
+    if not known:
+        parser.error(f"there is no query of {' or '.join(NULLS)} among {len(rows)} rows")
+    for name in known:
+        absent = [row for row in rows if row.backend == name and row.kind != PRESENT]
+        recorded = [lowest_p(row) for row in absent if row.kind in RECORDED]
+        if len(recorded) * (1 - TAIL) < 2:
+            parser.error(f"{len(recorded)} absent queries of {name} are too few")
+        null = NULLS[name]
+        score, decay, n = fitted(recorded, null)
+        print_section(calibration(name, absent))
+        print(f"in use: score {null.score}, decay {null.decay}, for {null.hours} h")
+        print(
+            f"exponential tail of {n} of {len(recorded)}: score {score:.2f}, "
+            f"decay {decay:.2f} ± {decay / math.sqrt(n):.2f}"
+        )
 
 
 if __name__ == "__main__":

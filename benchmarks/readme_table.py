@@ -25,7 +25,7 @@ LABELS = {
     "chang": "room, then noise at 0–10 dB",
     "phone": "phone: room, noise, microphone, MP3 32k, telephone line",
     "gsm:errors=0": "GSM",
-    "equaliser:db=3": "equaliser, ±3 dB",
+    "equaliser:db=6": "equaliser, ±6 dB",
     "speed:percent=-4": "speed −4 %",
     "speed:percent=-2": "speed −2 %",
     "speed:percent=2": "speed +2 %",
@@ -52,26 +52,25 @@ def table(results: dict[str, Any]) -> list[str]:
     cells, held = by_cell(scores["cells"]), by_cell(results["held"])
     backends = [cost["backend"] for cost in scores["costs"]]
     lengths = sorted({seconds for _, _, seconds in cells})
-    several = len(backends) > 1
-    before = [f"{backend}, " if several else "" for backend in backends]
+    told = " / ".join(f"{seconds:g}" for seconds in lengths)
     headings = [
         "clip",
-        *(f"{name}{seconds:g} s" for name in before for seconds in lengths),
-        *(f"{name}median offset error, {OFFSET_SECONDS:g} s" for name in before),
+        *(f"`{backend}` {told} s" for backend in backends),
+        f"median offset error, {OFFSET_SECONDS:g} s",
         f"best of six other tools, {' / '.join(f'{seconds:g} s' for seconds in PEER_SECONDS)}",
     ]
     lines = [headings]
     for condition in dict.fromkeys(condition for _, condition, _ in cells):
-        share = [
-            _percent(cells.get((backend, condition, seconds)))
+        shares = [
+            " / ".join(_percent(cells.get((backend, condition, seconds))) for seconds in lengths)
             for backend in backends
-            for seconds in lengths
         ]
-        offset = [_offset(cells.get((b, condition, OFFSET_SECONDS))) for b in backends]
+        offsets = [_offset(cells.get((b, condition, OFFSET_SECONDS))) for b in backends]
+        offset = NONE if set(offsets) == {NONE} else f"{' / '.join(offsets)} ms"
         best = [_peer(held.get((backends[0], condition, seconds))) for seconds in PEER_SECONDS]
         mark = "*" if condition in results["peers"]["different"] else ""
         other = f"{' / '.join(best)}{mark}" if set(best) != {NONE} else NONE
-        lines.append([LABELS.get(condition, f"`{condition}`"), *share, *offset, other])
+        lines.append([LABELS.get(condition, f"`{condition}`"), *shares, offset, other])
     heading, *rest = (f"| {' | '.join(line)} |" for line in lines)
     return [heading, "|---" * len(headings) + "|", *rest]
 
@@ -85,7 +84,7 @@ def _percent(cell: dict[str, Any] | None) -> str:
 
 def _offset(cell: dict[str, Any] | None) -> str:
     few = cell is None or cell["track"]["k"] < 10  # no median of a handful
-    return NONE if cell is None or few else f"{cell['offset_median_ms']:.1f} ms"
+    return NONE if cell is None or few else f"{cell['offset_median_ms']:.1f}"
 
 
 def _peer(verdict: dict[str, Any] | None) -> str:
@@ -98,10 +97,15 @@ def before_table(results: dict[str, Any]) -> str:
     scores = results["scores"]
     about, machine = scores["about"], scores["about"]["machine"]
     python = ".".join(machine["python"].split(".")[:2])
-    queries = max(cell["track"]["n"] for cell in scores["cells"])
+    counts = {cell["backend"]: cell["track"]["n"] for cell in scores["cells"]}
+    several = len(set(counts.values())) > 1
+    queries = " and ".join(
+        f"{n} random clips a cell{f' for `{backend}`' if several else ''}"
+        for backend, n in (counts.items() if several else [("", max(counts.values()))])
+    )
     return (
         f"{about['tracks']} tracks ({about['seconds'] / 3600:.1f} h) indexed, "
-        f"{queries} random clips a cell, on {machine['cores']} cores of an {machine['cpu']} with "
+        f"{queries}, on {machine['cores']} cores of an {machine['cpu']} with "
         f"Python {python}, {about['date']}: `{about['command']}`."
     )
 
@@ -123,11 +127,14 @@ def after_table(results: dict[str, Any]) -> Iterable[str]:
         if backend in absent:
             false = absent[backend]["false"]
             kinds = absent[backend]["by_kind"].items()
-            counts = ", ".join(f"{share['n']:,} of {kind}" for kind, share in kinds)
+            counts = ", ".join(
+                f"{share['k']} of {share['n']} {kind}" for kind, share in kinds if kind != "music"
+            )
             answers = "false answer" if false["k"] == 1 else "false answers"
             yield (
-                f"{false['n']:,} queries of what is not in the store ({counts}): "
-                f"{false['k']} {answers} ({100 * false['share']:.2f} %)."
+                f"{false['n']:,} queries of music that is not in the store: {false['k']} {answers} "
+                f"({100 * false['share']:.2f} %, 95 % interval {100 * false['low']:.2f} to "
+                f"{100 * false['high']:.2f}). Other sounds: {counts}."
             )
     measured = {cell["condition"] for cell in scores["cells"]}
     for condition, remark in results["peers"]["different"].items():

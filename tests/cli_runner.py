@@ -42,7 +42,8 @@ class Cli:
 
     def __init__(self, store: Path, plugin: Path) -> None:
         self.store = store
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("AFP_")}
+        size = ("COLUMNS", "LINES")  # of the terminal that the tests run in
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("AFP_") and k not in size}
         python_path = os.pathsep.join([str(plugin), *filter(None, [kept.get("PYTHONPATH")])])
         self.environment = {**kept, "AFP_DB": str(store), "PYTHONPATH": python_path}
 

@@ -1,5 +1,13 @@
 """Fixtures and settings that all tests share."""
 
+# ruff: noqa: E402 - before NumPy is imported
+import os
+
+# Tests start workers of their own, which compute in one thread; the sums of several differ in
+# their last bit.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import hypothesis

@@ -6,7 +6,9 @@ import soxr
 from backend_contract import Shelf
 from synthesis import noise
 
-from afp.backends.philips import Backend
+from afp.backends.philips import SPEEDS, Backend
+from afp.store.packing import pack
+from afp.synthesis import song
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,9 @@ def test_speed_is_told_within_a_thousandth(shelf, speed):
     assert best.track.path == "/music/7"
     assert best.p_false < 1e-3
     assert best.speed == pytest.approx(speed, abs=0.002)
-    assert best.track_start == pytest.approx(5, abs=0.05)
+    at = best.track_start - best.speed * best.query_start
+    middle = best.speed * 3.5  # where an error of the speed counts for nothing
+    assert at + middle == pytest.approx(5 + speed * 3.5, abs=0.003)
 
 
 def test_a_second_suffices_for_a_clean_clip(shelf):
@@ -50,6 +54,66 @@ def test_a_reference_takes_fewer_bytes_than_its_bits(shelf):
     fingerprint = backend.extract(shelf.songs[0])
     seconds = len(shelf.songs[0]) / backend.sample_rate
     assert len(fingerprint) / seconds < 1.25 * backend.density
+    assert len(pack(fingerprint)) + 6 * len(fingerprint) <= 413 * seconds
     assert len(fingerprint.evidence.frames) == pytest.approx(
         (seconds - backend.frame_length / backend.sample_rate) / backend.hop_seconds, abs=2
     )
+
+
+def gliding(seed, rate, seconds=8.0):
+    """A lone tone that glides between two frequencies drawn by chance, with nothing beside it."""
+    low, high = 50 * (0.009 * 16_000) ** np.random.default_rng(seed).random(2)
+    hertz = np.geomspace(low, min(high, 0.45 * rate), round(seconds * rate))
+    return (0.5 * np.sin(2 * np.pi * np.cumsum(hertz) / rate)).astype(np.float32)
+
+
+def test_a_lone_tone_that_glides_is_in_no_track(shelf):
+    found = [shelf.query(gliding(seed, shelf.backend.sample_rate)) for seed in range(14, 23)]
+    assert min((match.p_false for each in found for match in each), default=1.0) > 1e-3
+
+
+def test_a_speed_beyond_those_searched_is_not_made_up(shelf):
+    rate = shelf.backend.sample_rate
+    clip = soxr.resample(shelf.clip(7, 5, 5 + 6 * 1.055), 1.055 * rate, rate)
+    assert all(SPEEDS[0] <= each.speed <= SPEEDS[-1] + 1e-6 for each in shelf.query(clip))
+
+
+@pytest.mark.parametrize("length", [float("inf"), float("nan"), 2048.5])
+def test_a_length_that_is_no_whole_number_is_refused(length):
+    with pytest.raises(ValueError, match="must be a whole number of samples"):
+        Backend(frame_length=length)
+
+
+def test_the_context_holds_what_a_hash_depends_on():
+    slow = Backend(frame_length=4096, hop_length=512, density=4.0)
+    assert slow.context_seconds > Backend().context_seconds >= 2.0
+
+
+def of_silence(samples, rate, seconds=60.0):
+    """Put samples amid digital silence."""
+    track = np.zeros(round(seconds * rate), np.float32)
+    at = (len(track) - len(samples)) // 2
+    track[at : at + len(samples)] = samples
+    return track
+
+
+@pytest.mark.parametrize(("seconds", "silent"), [(2, False), (5, False), (3, True), (10, True)])
+def test_brief_tracks_and_bursts_in_silence_are_not_taken_for_other_music(
+    tmp_path, seconds, silent
+):
+    shelf = Shelf.__new__(Shelf)
+    shelf.backend, shelf.folder = Backend(), tmp_path / "store"
+    rate = shelf.backend.sample_rate
+    pieces = [song(200 + i, seconds=seconds, sample_rate=rate) for i in range(40)]
+    shelf.songs = [of_silence(each, rate) for each in pieces] if silent else pieces
+    with shelf.store(shelf.folder) as store:
+        shelf.add(store, range(40))
+    for length in (5, 12):
+        for seed in range(6):
+            absent = song(900 + seed, seconds=length, sample_rate=rate)
+            assert all(each.p_false > 1e-3 for each in shelf.query(absent))
+    around = song(990, seconds=6, sample_rate=rate)
+    around[: len(pieces[9])] = pieces[9][: len(around)]
+    best, *_ = shelf.query(around)
+    assert best.track.path == "/music/9"
+    assert best.p_false < 1e-3

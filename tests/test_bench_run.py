@@ -236,6 +236,15 @@ def test_a_line_that_was_cut_is_made_again(grid, undisturbed, tmp_path):
     assert rows_of(tmp_path) == repeatable(undisturbed[1].rows)
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.part.jsonl"])
+def test_drafts_of_a_killed_run_go(grid, tmp_path, name):
+    interrupted(grid, tmp_path)
+    (tmp_path / f".{name}.4321.draft").write_bytes(b"{")
+    (tmp_path / ".notes.draft").write_bytes(b"mine")
+    run(grid, out=tmp_path, n_workers=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"grid.json", "rows.jsonl", ".notes.draft"}
+
+
 def test_another_grid_is_refused(grid, undisturbed, tmp_path):
     interrupted(grid, tmp_path)
     kept = (tmp_path / "rows.part.jsonl").read_bytes()

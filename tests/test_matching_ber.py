@@ -10,8 +10,14 @@ from afp.matching.ber import (
     agreeing_stretch,
     agreements,
     bit_errors,
+    coverage,
+    overlap,
     soft_bits,
+    spread,
+    without_edges,
 )
+
+NONE = np.zeros(40)  # of the scatter that independent bits would have
 
 
 def words(rng, n):
@@ -51,7 +57,8 @@ def test_a_fingerprint_with_k_flipped_bits_of_n_has_a_rate_of_k_over_n(seed, n, 
     for place in rng.choice(32 * n, k, replace=False):
         bits[place // 32] ^= np.uint32(1) << np.uint32(place % 32)
     errors = bit_errors(bits, np.ones(n, np.bool_), evidence, 0)
-    assert errors.rate == pytest.approx(k / (32 * n))
+    assert errors == BitErrors(k, 32 * n)
+    assert errors.rate == k / (32 * n)
 
 
 def test_the_rate_of_nothing_is_that_of_chance():
@@ -80,7 +87,7 @@ def test_agreements_are_summed_as_a_loop_would(seed, n, n_track, n_blocks):
 def test_scores_are_standard_where_chance_is_all_there_is():
     rng = np.random.default_rng(1)
     scale = rng.uniform(1, 30, 40)  # blocks weigh differently
-    null = BlockNull.fit(rng.normal(3, scale, (400, 40)))
+    null = BlockNull.fit(rng.normal(3, scale, (400, 40)), NONE)
     scores = null.scores(rng.normal(3, scale, (4000, 40)))
     assert scores.mean() == pytest.approx(0, abs=0.2)
     assert scores.std() == pytest.approx(1, abs=0.2)
@@ -88,7 +95,7 @@ def test_scores_are_standard_where_chance_is_all_there_is():
 
 def test_agreement_in_a_few_blocks_counts_for_more_than_a_little_everywhere():
     rng = np.random.default_rng(2)
-    null = BlockNull.fit(rng.normal(0, 1, (400, 40)))
+    null = BlockNull.fit(rng.normal(0, 1, (400, 40)), NONE)
     everywhere, somewhere = np.full(40, 1.0), np.zeros(40)
     somewhere[:8] = 5.0
     assert null.scores(somewhere[None])[0] > null.scores(everywhere[None])[0] > 2
@@ -97,9 +104,9 @@ def test_agreement_in_a_few_blocks_counts_for_more_than_a_little_everywhere():
 def test_music_that_repeats_itself_does_not_spoil_the_null():
     rng = np.random.default_rng(3)
     samples = rng.normal(0, 1, (200, 40))
-    plain = BlockNull.fit(samples)
+    plain = BlockNull.fit(samples, NONE)
     samples[::10] += 8.0  # one place in ten matches
-    repeating = BlockNull.fit(samples)
+    repeating = BlockNull.fit(samples, NONE)
     match = np.full((1, 40), 8.0)
     assert repeating.scores(match)[0] > 0.6 * plain.scores(match)[0]
 
@@ -108,8 +115,8 @@ def test_steady_sounds_widen_the_null():
     rng = np.random.default_rng(4)
     steady = rng.normal(0, 1, (200, 1)) * np.ones(40)  # all blocks agree or none
     sums = np.full((1, 40), 2.0)
-    independent = BlockNull.fit(rng.normal(0, 1, (200, 40)))
-    assert BlockNull.fit(steady).scores(sums)[0] < 0.5 * independent.scores(sums)[0]
+    independent = BlockNull.fit(rng.normal(0, 1, (200, 40)), NONE)
+    assert BlockNull.fit(steady, NONE).scores(sums)[0] < 0.5 * independent.scores(sums)[0]
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 200), (60, 200), (0, 120), (40, 150)])
@@ -121,3 +128,53 @@ def test_the_stretch_that_agrees_is_found(first, last):
     query = soft_bits(bits, rng.random((200, 32)).astype(np.float32), n_blocks=1)
     found = agreeing_stretch(query, evidence, 300)
     assert found == pytest.approx((first, last), abs=3)
+
+
+def test_blocks_scatter_at_least_as_independent_bits_do():
+    rng = np.random.default_rng(6)
+    query = soft_bits(words(rng, 60), rng.random((60, 32)).astype(np.float32), n_blocks=3)
+    squares = (query.signed.astype(float) ** 2).reshape(3, 20, 8, 4).sum(axis=(1, 3))
+    np.testing.assert_allclose(query.chance(), np.sqrt(squares).ravel(), rtol=1e-5)
+    nowhere = BlockNull.fit(np.zeros((200, 24)), query.chance())  # as where nothing overlaps
+    np.testing.assert_allclose(nowhere.deviation, query.chance())
+    sums = agreements(
+        query, Evidence(np.arange(60, dtype=np.uint32), words(rng, 60)), np.array([0])
+    )
+    assert abs(nowhere.scores(sums)[0]) < 100
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 60), st.integers(-45, 65))
+def test_only_what_overlaps_the_evidence_counts(seed, n, n_track, offset):
+    rng = np.random.default_rng(seed)
+    odds = rng.random((n, 32)).astype(np.float32)
+    query, evidence = soft_bits(words(rng, n), odds, n_blocks=1), track(rng, n_track, missing=0.2)
+    inside = np.isin(np.arange(n) + offset, evidence.frames.astype(np.int64))
+    part = overlap(query, evidence, offset)
+    np.testing.assert_array_equal(part.signed, np.where(inside[:, None], query.signed, 0))
+    share = odds[inside].sum() / odds.sum()
+    assert coverage(query, evidence, np.array([offset]))[0] == pytest.approx(share, abs=1e-5)
+    places = np.array([offset])
+    np.testing.assert_array_equal(
+        agreements(part, evidence, places), agreements(query, evidence, places)
+    )
+
+
+def test_places_are_spread_over_what_can_be_heard():
+    rng = np.random.default_rng(7)
+    frames = np.r_[5000:5300, 9000:9200].astype(np.uint32)
+    evidence = Evidence(frames, words(rng, len(frames)))
+    query = soft_bits(words(rng, 50), np.ones((50, 32), np.float32), n_blocks=1)
+    offsets = spread(query, evidence, 40)
+    assert len(offsets) == 40
+    assert np.mean(coverage(query, evidence, offsets) == 1.0) > 0.8
+
+
+def test_frames_beside_silence_are_left_out_but_not_those_at_the_ends_of_a_track():
+    frames = np.r_[0:50, 100:150, 200:210, 300:350].astype(np.uint32)
+    evidence = Evidence(frames, frames)
+    kept = np.r_[0:40, 110:140, 310:350]
+    np.testing.assert_array_equal(without_edges(evidence, 10, 349).frames, kept)
+    np.testing.assert_array_equal(without_edges(evidence, 10, 400).frames, kept[:-10])
+    whole = Evidence(frames[:50], frames[:50])
+    np.testing.assert_array_equal(without_edges(whole, 10, 49).frames, whole.frames)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afp.index import GAP_FRAMES, Hits, TimeAxis
-from afp.matching.voting import _sorted_diagonals, vote
+from afp.matching.voting import _sorted_diagonals, rarest, vote
 
 FINENESS, WIDTH, MOST = 4, 4, 10
 seeds = st.integers(0, 2**32 - 1)
@@ -146,3 +146,15 @@ def test_diagonals_are_sorted(seed, n, largest_position, longest_query, fineness
     hits = Hits(rows, positions, time_axis([300], [True]))
     expected = np.sort(positions.astype(np.int64) * fineness - query_times[rows])
     np.testing.assert_array_equal(_sorted_diagonals(hits, query_times, fineness), expected)
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 60))
+def test_the_rarest_hashes_are_chosen_that_can_be_afforded(counts, most):
+    counts = np.array(counts, np.uint32)
+    chosen = rarest(counts, most)
+    assert not chosen[counts == 0].any()
+    assert counts[chosen].sum() <= most
+    left = counts[~chosen & (counts > 0)]
+    if len(left):
+        assert counts[chosen].max(initial=0) <= left.min()
+        assert counts[chosen].sum() + left.min() > most

@@ -146,6 +146,18 @@ def test_values_that_differ_in_few_bits_are_packed_as_differences(seed, n, rate)
         assert len(packed) < 0.6 * 4 * n
 
 
+def test_strided_values_are_packed_like_others():
+    pairs = np.arange(40, dtype=np.uint32).reshape(20, 2)
+    strided, plain = (
+        Fingerprint(20, frames[:0], frames[:0], evidence=Evidence(frames, values))
+        for frames, values in [
+            (pairs[:, 0], pairs[:, 1]),
+            (pairs[:, 0].copy(), pairs[:, 1].copy()),
+        ]
+    )
+    assert packing.pack(strided) == packing.pack(plain)
+
+
 def test_a_coding_of_a_later_version_is_refused():
     values = np.arange(9, dtype=np.uint32)
     packed = bytearray(packing.pack(Fingerprint(9, values, values)))

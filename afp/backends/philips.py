@@ -1,17 +1,23 @@
 """Sub-fingerprints: signs of energy differences, matched by bit error rate.
 
-J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. Beyond the
-paper: the index holds hashes of a few bands over half a second, which outlive noise that no whole
-sub-fingerprint does; a query looks up the variants that are most probable given how sure each of
-its bits is; agreement is judged in blocks of time and frequency, against the same query laid onto
-other places; other speeds are searched on the query's side.
+J. Haitsma and T. Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002. A frame of
+0.37 s, every 11.6 ms, gives 32 bits: whether the difference in energy of two neighbouring bands
+rises. A track keeps all of them. Beyond the paper:
+
+1. The index holds hashes of a few bands over half a second, at the moments when their bits are
+   surest: they outlive noise that no whole sub-fingerprint does.
+2. A query looks up the variants of its hashes that are most probable, given how sure each of its
+   bits is; tracks and offsets on which many agree are candidates.
+3. The query's bits, weighted by how sure they are, are laid onto the candidates' bits. Agreement is
+   summed in blocks of time and frequency, for noise spoils some of them and leaves others, and
+   judged against that of the same query laid onto other places.
+4. Unless that gives a sure answer, all this is done at other speeds too, on the query's side.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from afp.backends.protocol import Parameter
 from afp.features.bit_hashes import REGIONS, anchor_hashes, probe_hashes
@@ -25,48 +31,55 @@ from afp.features.sub_fingerprints import (
 from afp.fingerprint import F32, I64, U32, Evidence, Fingerprint, Match
 from afp.index import IndexReader
 from afp.matching.ber import (
+    FULL,
     BlockNull,
     SoftBits,
     agreeing_stretch,
     agreements,
+    best_offset,
     bit_errors,
+    common_null,
+    coverage,
+    is_long_enough,
+    overlap,
     soft_bits,
+    spread,
+    without_edges,
 )
 from afp.matching.significance import NullModel, surprise
-from afp.matching.voting import Candidate, vote
+from afp.matching.voting import Candidate, rarest, vote
 
-SAMPLE_RATE = 5512  # an eighth of 44.1 kHz
+SAMPLE_RATE = 5512  # Hz; an eighth of 44.1 kHz
 
 QUERY_HOPS = 2  # between a query's frames; the energies of those between are interpolated
 SPACING_SECONDS = 0.116  # between the moments of a hash
 BLOCK_SECONDS = 1.0
 STEP = 2  # frames of a query between those that are hashed
-
 PROBES = 5000  # hashes to look up for a second of a query
 SPEED_PROBES = 1500  # the same at each of the other speeds
 MAX_HITS = 1_000_000  # at any one speed
 
 HISTOGRAM_WIDTH = 3  # frames
 N_CANDIDATES = 100
-OFFSET_SEARCH = 3  # frames around a histogram peak
-SPEEDS = np.arange(-5, 6) * 0.01 + 1.0
-NOMINAL = 5
-SPEED_STEPS = (0.005, 0.0025, 0.001)
+SPEEDS = np.arange(-5, 6) * 0.01 + 1.0  # of the query: seconds of a track in one of its own
+SPEED_STEPS = (0.005, 0.0025, 0.001)  # of the search around a candidate's speed
 
-# Places in tracks that a query is laid onto to learn what chance gives: on many tracks, to choose
-# the candidates that are worth a closer look; then on each one's own track, half of them nearby.
-N_RANKING, RANKING_TRACKS = 200, 20
+# Places that a query is laid onto to learn what chance gives: on the sound of many tracks, joined,
+# to choose the candidates that are worth a closer look; then on each one's own track, half nearby.
+N_COMMON, COMMON_TRACKS = 200, 20
 N_NEAR, N_FAR = 100, 60
 NEAR_SECONDS = (0.35, 6.0)
-MIN_NULL = 20
+MIN_NULL = 20  # places on its own track, on all of which the query lies in full, else none counts
+MIN_OVERLAP_SECONDS = 0.5  # of a query and a track's sound
+PART = 0.9  # of the score counts where part of a query does: fewer blocks have a heavier tail
 N_LOOKED_AT = 5  # tracks
-WORTH_REFINING = 3.5
+WORTH_REFINING = 3.5  # score from which speeds in between are tried
 PLAIN = 10.0  # score beside which candidates with far fewer hits are passed over
-SNAP_SECONDS = 0.75
+SNAP_SECONDS = 0.75  # a match that ends so near the end of the query or the track ends there
 SURE = 1e-5  # p_false at which other speeds are not searched
 
-# Fitted on music, noise and speech that are in no store, 780 clips of 3, 5 and 10 s; all other
-# speeds together add less than as many independent searches would.
+# Fitted on music, noise and speech in no store, and held against 1,320 more such clips and made-up
+# sounds (benchmarks/null_model.py). Other speeds add less than as many independent searches would.
 NULL = NullModel(score=3.25, decay=2.8, hours=10.6)
 SPEED_TRIALS = 2.5
 
@@ -87,14 +100,13 @@ class Backend:
     name = "philips"
     version = 1
     sample_rate = SAMPLE_RATE
-    context_seconds = 2.0
     window_seconds = 12.0
 
     def __init__(
         self, *, frame_length: int = 2048, hop_length: int = 64, density: float = 40.0
     ) -> None:
         for name, length in (("frame_length", frame_length), ("hop_length", hop_length)):
-            if length != int(length):
+            if not float(length).is_integer():
                 raise ValueError(f"{name} must be a whole number of samples, not {length}")
         if not 256 <= frame_length <= 4096:
             raise ValueError(f"frame_length must be 256 to 4096 samples, not {frame_length}")
@@ -110,6 +122,9 @@ class Backend:
         self.hop_seconds = self.hop_length / SAMPLE_RATE
         self._edges = band_edges(self.frame_length, SAMPLE_RATE)
         self._spacing = self._frames(SPACING_SECONDS)
+        self._radius = max(round((REGIONS / (self.density * self.hop_seconds) - 1) / 2), 1)
+        reach = (self._radius + 4 * self._spacing) * self.hop_seconds
+        self.context_seconds = max(2.0, reach + self.frame_length / SAMPLE_RATE)
 
     def parameters(self) -> dict[str, Parameter]:
         """Return the parameters that an index is bound to."""
@@ -145,8 +160,7 @@ class Backend:
             samples, self._edges, n_fft=self.frame_length, hop_length=self.hop_length
         )
         prints = sub_fingerprints(energies)
-        radius = round((REGIONS / (self.density * self.hop_seconds) - 1) / 2)
-        frames, hashes = anchor_hashes(prints, spacing=self._spacing, radius=max(radius, 1))
+        frames, hashes = anchor_hashes(prints, spacing=self._spacing, radius=self._radius)
         heard = np.flatnonzero(prints.audible)
         evidence = Evidence(heard.astype(np.uint32), prints.bits[heard])
         return Fingerprint(n_frames, frames, hashes=hashes, evidence=evidence)
@@ -200,87 +214,115 @@ class Backend:
         """Lay the stored sequences of candidates onto the query, best first."""
         if not candidates:
             return []
+        tracks = list(dict.fromkeys(candidate.track_id for candidate in candidates))
         speeds = {candidate.speed for candidate in candidates}
         bits = {speed: self._soft_bits(query, speed) for speed in speeds}
-        common = self._common_null(bits[candidates[0].speed], index, candidates)
+        # At another speed other bits weigh, and agree by chance to another degree.
+        sound = self._joined(index, tracks, MIN_NULL * query.seconds)
+        common = {speed: common_null(bits[speed], sound, N_COMMON) for speed in speeds}
         ranked: list[_Alignment] = []
         enough = 0  # hits below which a candidate is not worth a look beside a plain answer
         for candidate in candidates:
             if candidate.n_aligned < enough:
                 continue
-            evidence = index.evidence(candidate.track_id)
-            offset, score = _best_offset(
-                bits[candidate.speed], evidence, round(candidate.offset), [common]
-            )
-            ranked.append(_Alignment(candidate.track_id, offset, candidate.speed, score, 1.0))
+            speed, evidence = candidate.speed, index.evidence(candidate.track_id)
+            around = round(candidate.offset)
+            nulls = [null] if (null := common[speed]) else []
+            offset, score = best_offset(bits[speed], evidence, around, nulls)
+            ranked.append(_Alignment(candidate.track_id, offset, speed, score, 1.0))
             if score > PLAIN:
                 enough = max(enough, candidate.n_aligned // 10)
         ranked.sort(key=lambda each: -each.score)
         looked_at: dict[int, _Alignment] = {}
         for alignment in ranked:
             if alignment.track_id not in looked_at and len(looked_at) < N_LOOKED_AT:
-                judged = self._judged(query, index, alignment, common)
-                p_false = NULL.p_false(
-                    judged.score,
-                    store_hours=index.n_frames * self.hop_seconds / 3600,
-                    n_trials=n_trials,
-                )
+                evidence = self._sound(index, alignment.track_id)
+                judged = self._judged(query, evidence, alignment, sound)
+                hours = index.n_frames * self.hop_seconds / 3600
+                p_false = NULL.p_false(judged.score, store_hours=hours, n_trials=n_trials)
                 looked_at[alignment.track_id] = replace(judged, p_false=p_false)
         return sorted(looked_at.values(), key=_strength)
 
-    def _common_null(
-        self, bits: SoftBits, index: IndexReader, candidates: Sequence[Candidate]
-    ) -> BlockNull:
-        """Learn what chance gives on the candidates' tracks."""
-        tracks = list(dict.fromkeys(c.track_id for c in candidates))[:RANKING_TRACKS]
-        n_each = -(-N_RANKING // len(tracks))
-        return BlockNull.fit(
-            np.concatenate(
-                [
-                    agreements(bits, evidence, _spread(evidence, bits, n_each))
-                    for evidence in map(index.evidence, tracks)
-                ]
-            )
-        )
-
     def _judged(
-        self, query: "_Query", index: IndexReader, alignment: "_Alignment", common: BlockNull
+        self, query: "_Query", evidence: Evidence, alignment: "_Alignment", sound: Evidence
     ) -> "_Alignment":
-        """Score an alignment against what chance gives, in general and on its own track.
+        """Refine the speed of an alignment, and score it.
 
-        Either alone is too lenient: the one where a track scatters more than others, the other
-        where it scatters less than its share.
+        Only that part of the query counts which falls on sound of the track. It is held against
+        what chance gives on many tracks and on its own. Either alone is too lenient: the one where
+        a track scatters more than others, the other where less.
         """
-        evidence = index.evidence(alignment.track_id)
-        offset, speed = alignment.offset, alignment.speed
-        bits = self._soft_bits(query, speed)
-        nulls = [common, self._own_null(bits, evidence, round(offset))]
-        offset, score = _best_offset(bits, evidence, round(offset), nulls)
+        speed, around = alignment.speed, round(alignment.offset)
+        bits = self._overlap(query, speed, evidence, around)
+        nulls = self._nulls(bits, evidence, around, sound)
+        offset, score = best_offset(bits, evidence, around, nulls)
         if score > WORTH_REFINING:
             middle = 0.5 * query.seconds / self.hop_seconds
             for step in SPEED_STEPS:
                 climbing = True
-                while climbing and SPEEDS[0] <= speed <= SPEEDS[-1]:
+                while climbing:
                     climbing = False
-                    for turn in (-step, step):
-                        bits = self._soft_bits(query, speed + turn)
-                        around = round(offset - turn * middle)  # about the query's middle
-                        found, better = _best_offset(bits, evidence, around, nulls)
+                    for turned in (speed - step, speed + step):
+                        if not SPEEDS[0] - 1e-6 <= turned <= SPEEDS[-1] + 1e-6:
+                            continue
+                        around = round(offset - (turned - speed) * middle)  # about its middle
+                        bits = self._overlap(query, turned, evidence, around)
+                        found, better = best_offset(bits, evidence, around, nulls)
                         if better > score:
-                            offset, speed, score = found, speed + turn, better
+                            offset, speed, score = found, turned, better
                             climbing = True
                             break
+            if speed != alignment.speed:
+                around = round(offset)
+                bits = self._overlap(query, speed, evidence, around)
+                nulls = self._nulls(bits, evidence, around, sound)
+                offset, score = best_offset(bits, evidence, around, nulls)
+        if coverage(self._soft_bits(query, speed), evidence, np.array([round(offset)]))[0] < FULL:
+            score *= PART
         return replace(alignment, offset=offset, speed=speed, score=score)
 
-    def _own_null(self, bits: SoftBits, evidence: Evidence, centre: int) -> BlockNull:
+    def _sound(self, index: IndexReader, track_id: int) -> Evidence:
+        """Return the evidence of a track, but for frames that are in part silent."""
+        length = index.track(track_id).duration_seconds * SAMPLE_RATE - self.frame_length
+        last, margin = int(length) // self.hop_length, self.frame_length // self.hop_length
+        return without_edges(index.evidence(track_id), margin, last)
+
+    def _joined(self, index: IndexReader, tracks: Sequence[int], seconds: float) -> Evidence:
+        """Join the sound of many tracks, without the silence between."""
+        pieces: list[U32] = []
+        n = 0
+        for track_id in tracks:
+            if len(pieces) >= COMMON_TRACKS and n * self.hop_seconds >= seconds:
+                break
+            pieces.append(self._sound(index, track_id).values)
+            n += len(pieces[-1])
+        pieces.sort(key=lambda piece: piece[:8].tolist())  # whatever the order in the store
+        return Evidence(np.arange(n, dtype=np.uint32), np.concatenate(pieces))
+
+    def _overlap(self, query: "_Query", speed: float, evidence: Evidence, offset: int) -> SoftBits:
+        bits = self._soft_bits(query, speed)
+        whole = coverage(bits, evidence, np.array([offset]))[0] >= FULL
+        return bits if whole else overlap(bits, evidence, offset)
+
+    def _nulls(
+        self, bits: SoftBits, evidence: Evidence, centre: int, sound: Evidence
+    ) -> list[BlockNull]:
+        """Learn what chance gives, on many tracks and on one; none where that cannot be told."""
+        if np.count_nonzero(bits.weights()) < self._frames(MIN_OVERLAP_SECONDS):
+            return []
+        nulls = [common_null(bits, sound, N_COMMON), self._own_null(bits, evidence, centre)]
+        return [null for null in nulls if null]
+
+    def _own_null(self, bits: SoftBits, evidence: Evidence, centre: int) -> BlockNull | None:
         """Learn what chance gives on one track, near the place in question and elsewhere."""
         nearest, furthest = map(self._frames, NEAR_SECONDS)
         steps = np.linspace(nearest, furthest, N_NEAR // 2).astype(np.int64)
-        far = _spread(evidence, bits, N_FAR)
+        far = spread(bits, evidence, N_FAR)
         places = np.concatenate([centre - steps, centre + steps, far[abs(far - centre) > nearest]])
-        samples = agreements(bits, evidence, places)
-        full = 2 * np.count_nonzero(samples, axis=1) >= samples.shape[1]
-        return BlockNull.fit(samples[full] if np.count_nonzero(full) >= MIN_NULL else samples)
+        places = places[coverage(bits, evidence, places) >= FULL]
+        if len(places) < MIN_NULL or not is_long_enough(bits, evidence):
+            return None
+        return BlockNull.fit(agreements(bits, evidence, places), bits.chance())
 
     def _match(self, query: "_Query", index: IndexReader, alignment: "_Alignment") -> Match:
         track = index.track(alignment.track_id)
@@ -294,20 +336,20 @@ class Backend:
         before, here, after = agreements(bits, evidence, frame + np.arange(-1, 2)).sum(axis=1)
         bend = min(before - 2 * here + after, -1e-6)
         offset = frame + min(max(0.5 * (before - after) / bend, -0.5), 0.5)
-        hop = self.hop_seconds
-        # A stretch that ends next to where the query or the track does ends there.
-        lowest = max(0.0, -offset * hop / speed)
-        highest = min(query.seconds, (track.duration_seconds - offset * hop) / speed)
-        half = 0.5 * self.frame_length / SAMPLE_RATE
-        start, end = (first * hop + half) / speed, (last * hop + half) / speed
+        hop, half = self.hop_seconds, 0.5 * self.frame_length / SAMPLE_RATE
+        # The centres of frames meet, not their starts.
+        shift = offset * hop + half * (1 - speed)
+        lowest = max(0.0, -shift / speed)
+        highest = min(query.seconds, (track.duration_seconds - shift) / speed)
+        start, end = first * hop / speed + half, last * hop / speed + half
         start = lowest if start < lowest + half + SNAP_SECONDS else start
         end = highest if end > highest - half - SNAP_SECONDS else end
         return Match(
             track=track,
             query_start=start,
             query_end=max(end, start),
-            track_start=offset * hop + speed * start,
-            track_end=offset * hop + speed * max(end, start),
+            track_start=shift + speed * start,
+            track_end=shift + speed * max(end, start),
             score=alignment.score,
             p_false=alignment.p_false,
             speed=speed,
@@ -355,7 +397,7 @@ class _Alignment:
     track_id: int
     offset: float  # track time minus speed times query time, in frames
     speed: float
-    score: float
+    score: float  # standard score among places where the query does not match
     p_false: float
 
 
@@ -369,36 +411,8 @@ def _candidates(index: IndexReader, times: I64, hashes: U32, speed: float) -> li
         return []
     candidates: list[Candidate] = []
     lists = index.lookup(hashes)
-    for hits in lists.gather(_rarest(lists.counts, MAX_HITS)):
+    for hits in lists.gather(rarest(lists.counts, MAX_HITS)):
         candidates += vote(
             hits, times, fineness=1, width=HISTOGRAM_WIDTH, most=N_CANDIDATES, speed=speed
         )
     return sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
-
-
-def _best_offset(
-    bits: SoftBits, evidence: Evidence, around: int, nulls: Sequence[BlockNull]
-) -> tuple[float, float]:
-    """Return the offset in the vicinity at which the mean score is highest, and that score."""
-    offsets = around + np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1)
-    sums = agreements(bits, evidence, offsets)
-    scores = np.mean([null.scores(sums) for null in nulls], axis=0)
-    best = int(np.argmax(scores))
-    return float(offsets[best]), float(scores[best])
-
-
-def _spread(evidence: Evidence, bits: SoftBits, n: int) -> I64:
-    """Spread offsets evenly over a track."""
-    half = len(bits.signed) // 2
-    last = max(int(evidence.frames[-1]) - half, 1 - half)
-    return np.linspace(-half, last, n + 2)[1:-1].astype(np.int64)
-
-
-def _rarest(counts: U32, most: int) -> npt.NDArray[np.bool_]:
-    """Choose the hashes with the shortest posting lists: rare hashes say more than common ones."""
-    chosen: npt.NDArray[np.bool_] = counts > 0
-    if int(counts.sum()) > most:
-        by_rarity = np.argsort(counts, kind="stable")
-        affordable = np.searchsorted(np.cumsum(counts[by_rarity], dtype=np.int64), most, "right")
-        chosen[by_rarity[affordable:]] = False
-    return chosen

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from afp.backends.protocol import Parameter
 from afp.features.landmarks import pair_peaks, probe_landmarks
@@ -21,7 +20,7 @@ from afp.fingerprint import F32, F64, I16, I32, I64, U32, Evidence, Fingerprint,
 from afp.index import IndexReader
 from afp.matching.alignment import PeakMap, dispersion, fit, score_offsets, spread_peaks
 from afp.matching.significance import NullModel, surprise
-from afp.matching.voting import Candidate, vote
+from afp.matching.voting import Candidate, rarest, vote
 
 N_FFT = 1024
 HOP_LENGTH = 256
@@ -259,7 +258,7 @@ def _candidates(query: _Query, index: IndexReader, speeds: Sequence[float]) -> l
         if not len(hashes):
             continue
         lists = index.lookup(hashes)
-        for hits in lists.gather(_rarest(lists.counts, MAX_HITS)):
+        for hits in lists.gather(rarest(lists.counts, MAX_HITS)):
             candidates += vote(
                 hits,
                 times,
@@ -269,16 +268,6 @@ def _candidates(query: _Query, index: IndexReader, speeds: Sequence[float]) -> l
                 speed=speed,
             )
     return sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
-
-
-def _rarest(counts: U32, most: int) -> npt.NDArray[np.bool_]:
-    """Choose the hashes with the shortest posting lists: rare hashes say more than common ones."""
-    chosen: npt.NDArray[np.bool_] = counts > 0
-    if int(counts.sum()) > most:
-        by_rarity = np.argsort(counts, kind="stable")
-        affordable = np.searchsorted(np.cumsum(counts[by_rarity], dtype=np.int64), most, "right")
-        chosen[by_rarity[affordable:]] = False
-    return chosen
 
 
 def _verified(

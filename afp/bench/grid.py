@@ -85,8 +85,9 @@ class Grid:
         Distortions are compared on the same excerpts of indexed tracks, but there is nothing to
         compare in what must give no answer; different excerpts tell more.
         """
-        first = self.distortions.index(distortion) * self.n_absent
-        return range(first, first + self.n_absent)
+        step = len(self.distortions)
+        first = self.distortions.index(distortion)
+        return range(first, first + step * self.n_absent, step)
 
     @property
     def reach_seconds(self) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from afp.bench.rows import About, Row, line, read_rows, write_rows
+from afp.bench.rows import About, Row, line, read_rows, remove_drafts, write_rows
 from afp.errors import UsageError
 
 ROWS = "rows.jsonl"
@@ -58,6 +58,8 @@ class Journal:
             with self._writing():
                 self._lock()
                 self._claim(json.loads(json.dumps(_MARK | grid)))
+                for name in (ROWS, _PART):
+                    remove_drafts(folder / name)
                 self.about: About | None = None
                 self.done: set[Key] = set()
                 self.finished = (folder / ROWS).exists()

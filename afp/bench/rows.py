@@ -5,6 +5,7 @@ A file of rows is JSON Lines, gzipped where its name ends in ``.gz``: first what
 0.0001, `p_false` up to three digits, so that it stays on its side of every threshold of three.
 """
 
+import glob
 import gzip
 import json
 import math
@@ -243,6 +244,12 @@ def write_rows(path: Path, about: About, rows: Iterable[Row]) -> None:
             f"{path} cannot be written: {error.strerror or error}",
             hint="name a file in a folder that may be written to",
         ) from error
+
+
+def remove_drafts(path: Path) -> None:
+    """Remove what a killed `write_rows` left of a file that nobody else writes now."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
+        draft.unlink(missing_ok=True)
 
 
 def read_rows(path: Path, *, allow_cut: bool = False) -> tuple[About, list[Row]]:

@@ -11,6 +11,7 @@ import click
 
 from afp import __version__
 from afp.cli import terminal
+from afp.cli.command import HELP
 from afp.errors import AfpError, ExitCode, InputError
 
 COMMANDS = {
@@ -70,7 +71,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
     epilog="Start with: afp demo. Then: afp index ~/Music, and afp query clip.wav.",
 )
 @click.version_option(__version__, prog_name="afp")

@@ -3,9 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PRESET = "quick"
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 600.0
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Bench(Command):
@@ -58,12 +56,6 @@ class _Lengths(click.ParamType):  # type: ignore[type-arg]
                 ctx,
             )
         return tuple(sorted({round(number, 4) for number in numbers}))
-
-
-def _folder(name: str, help_text: str) -> Callable[[_Command], _Command]:
-    return click.option(
-        f"--{name}", metavar="DIR", type=options.PathType(path_type=Path), help=help_text
-    )
 
 
 @click.command(
@@ -130,11 +122,11 @@ def _folder(name: str, help_text: str) -> Callable[[_Command], _Command]:
     metavar="SHARE",
     help="Share of the music to keep out of the store, to count false answers.",
 )
-@_folder("noise", "Recordings of noise.")
-@_folder("ir", "Impulse responses of rooms.")
-@_folder("speech", "Recordings of speech.")
+@options.folder("noise", "Recordings of noise.")
+@options.folder("ir", "Impulse responses of rooms.")
+@options.folder("speech", "Recordings of speech.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@_folder("out", "Keep the rows in DIR; an interrupted run goes on from there.")
+@options.folder("out", "Keep the rows in DIR; an interrupted run goes on from there.")
 @click.option(
     "--use-store",
     is_flag=True,

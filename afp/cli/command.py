@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 
 class Command(click.Command):
     """A command with examples.
@@ -23,7 +25,7 @@ class Command(click.Command):
         exit_statuses: dict[int, str] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{"context_settings": HELP, **options})
         self.examples = examples
         self.exit_statuses = exit_statuses or {}
 

@@ -91,6 +91,18 @@ jobs = click.option(
     help="Worker processes.  [default: one a core]",
 )
 
+
+def folder(name: str, help_text: str, *, multiple: bool = False) -> Callable[[Command], Command]:
+    """Make an option that takes a folder, or several."""
+    return click.option(
+        f"--{name}",
+        metavar="DIR",
+        multiple=multiple,
+        type=PathType(path_type=str if multiple else Path),
+        help=help_text,
+    )
+
+
 json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 wait = click.option(

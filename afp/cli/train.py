@@ -3,10 +3,9 @@
 import math
 import os
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,17 +18,10 @@ if TYPE_CHECKING:
 
     from afp.training.loop import Progress
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MODEL = "model.onnx"
 DISTRACTORS = 12_000
 """Segments of training tracks among which validation looks."""
-
-
-def _folders(name: str, help_text: str) -> Callable[[_Command], _Command]:
-    return click.option(
-        f"--{name}", metavar="DIR", multiple=True, type=options.PathType(), help=help_text
-    )
 
 
 @click.command(
@@ -54,13 +46,15 @@ def _folders(name: str, help_text: str) -> Callable[[_Command], _Command]:
     type=options.PathType(path_type=Path),
     help="Keep the run in DIR; one that is there already goes on.",
 )
-@_folders("noise", "Recordings of noise; may repeat.")
-@_folders("ir", "Impulse responses of rooms; may repeat.")
-@_folders(
-    "validation-music", "Music to validate with, of other artists.  [default: a tenth of MUSIC]"
+@options.folder("noise", "Recordings of noise; may repeat.", multiple=True)
+@options.folder("ir", "Impulse responses of rooms; may repeat.", multiple=True)
+@options.folder(
+    "validation-music",
+    "Music to validate with, of other artists.  [default: a tenth of MUSIC]",
+    multiple=True,
 )
-@_folders("validation-noise", "Noise to validate with.")
-@_folders("validation-ir", "Rooms to validate with.")
+@options.folder("validation-noise", "Noise to validate with.", multiple=True)
+@options.folder("validation-ir", "Rooms to validate with.", multiple=True)
 @click.option(
     "--config",
     "config_path",

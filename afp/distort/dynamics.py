@@ -104,12 +104,14 @@ def compress(
     )
 
 
-def compand(samples: F32, *, sample_rate: int) -> F32:
+def compand(
+    samples: F32, *, sample_rate: int, release_seconds: float = CURVE_RELEASE_SECONDS
+) -> F32:
     """Compress as Haitsma & Kalker 2002 do: 8.94:1, 1.73:1 and 1:1.61.
 
     The ratios hold above −28.6 dB, down to −46.4 dB, and below. The paper tells no more; here full
-    scale stays full scale, the level rises at once, so that nothing comes out louder than the curve
-    allows, and falls with a time constant of 100 ms.
+    scale stays full scale, and the level rises at once, so that nothing comes out louder than the
+    curve allows.
 
     Parameters
     ----------
@@ -117,12 +119,14 @@ def compand(samples: F32, *, sample_rate: int) -> F32:
         Levels are relative to 1.0.
     sample_rate : int
         In Hz.
+    release_seconds : float
+        Time constant of the level's fall.
 
     Returns
     -------
     ndarray of float32, shape (n,)
     """
-    levels = _levels_db(samples, sample_rate, 0.0, CURVE_RELEASE_SECONDS)
+    levels = _levels_db(samples, sample_rate, 0.0, release_seconds)
     curve = np.interp(levels, CURVE_IN_DB, CURVE_OUT_DB).astype(np.float32)
     return _amplified(samples, curve - levels)
 

@@ -1,5 +1,6 @@
 """Verification of sub-fingerprints: bit errors of a query laid onto a stored sequence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,10 @@ N_REGIONS = 32 // BANDS
 
 LOWER_TO_UPPER = (0.1587, 0.5, 0.8413)  # a standard deviation to either side of the mean
 LEAST_BREADTH = 0.1
+
+FULL = 0.9  # share of a query's weight on a track's sound from which it lies there in full
+OFFSET_SEARCH = 3  # frames around a candidate's offset
+LEAST_SOUND = 2  # to learn from what chance gives, in lengths of the query
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +35,91 @@ class SoftBits:
     signed: F32
     n_blocks: int
 
+    def weights(self) -> F64:
+        """Return the weight of each frame, shape (n_frames,)."""
+        weights: F64 = np.abs(self.signed).sum(axis=1, dtype=np.float64)
+        return weights
+
+    def chance(self) -> F64:
+        """Return the deviation of each block's agreement, were all bits independent."""
+        squares = (self.signed**2).reshape(len(self.signed), N_REGIONS, BANDS).sum(axis=2)
+        starts = -(-np.arange(self.n_blocks) * len(self.signed) // self.n_blocks)
+        deviation: F64 = np.sqrt(np.add.reduceat(squares, starts, axis=0, dtype=np.float64))
+        return deviation.ravel()
+
 
 def soft_bits(bits: U32, odds: F32, *, n_blocks: int) -> SoftBits:
     """Give each bit (n,) the sign of its value and the weight (n, 32) of its odds."""
     shifts = np.arange(32, dtype=np.uint32)
     is_set = (bits[:, None] >> shifts) & np.uint32(1)
     return SoftBits(np.where(is_set, odds, -odds).astype(np.float32), n_blocks)
+
+
+def coverage(query: SoftBits, evidence: Evidence, offsets: I64) -> F64:
+    """Return the share (n,) of a query's weight that falls on frames a track has evidence of."""
+    weights = query.weights()
+    shares = np.zeros(len(offsets))
+    _coverage(evidence.frames, weights, offsets, _starts(evidence, offsets), shares)
+    return shares / max(float(weights.sum()), 1e-9)
+
+
+def overlap(query: SoftBits, evidence: Evidence, offset: int) -> SoftBits:
+    """Return what of a query falls on frames that a track has evidence of."""
+    start, end = _starts(evidence, np.array([offset, offset + len(query.signed)]))
+    inside = evidence.frames[start:end].astype(np.int64) - offset
+    signed = np.zeros_like(query.signed)
+    signed[inside] = query.signed[inside]
+    return SoftBits(signed, query.n_blocks)
+
+
+def without_edges(evidence: Evidence, margin: int, last: int) -> Evidence:
+    """Leave out the frames next to silence, which tell of where it ends more than of the sound.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    margin : int
+        Frames next to silence to leave out.
+    last : int
+        Last frame of the track: neither there nor at the first does silence border.
+    """
+    frames = evidence.frames.astype(np.int64)
+    if not len(frames) or (frames[0] == 0 and frames[-1] >= last and len(frames) > frames[-1]):
+        return evidence
+    gaps = np.flatnonzero(np.diff(frames) > 1)
+    starts, ends = np.append(0, gaps + 1), np.append(gaps, len(frames) - 1)
+    lowest = frames[starts] + np.where(frames[starts] > 0, margin, 0)
+    highest = frames[ends] - np.where(frames[ends] < last, margin, 0)
+    lengths = ends - starts + 1
+    kept = (frames >= np.repeat(lowest, lengths)) & (frames <= np.repeat(highest, lengths))
+    return Evidence(evidence.frames[kept], evidence.values[kept])
+
+
+def spread(query: SoftBits, evidence: Evidence, n: int) -> I64:
+    """Spread n offsets evenly over what of a track can be heard."""
+    heard = np.flatnonzero(query.weights())
+    if not len(heard) or not len(evidence.frames):
+        return np.empty(0, np.int64)
+    last = max(len(evidence.frames) - 1 - int(heard[-1] - heard[0]), 0)
+    at = np.linspace(0, last, n).astype(np.int64)
+    offsets: I64 = evidence.frames[at].astype(np.int64) - heard[0]
+    return offsets
+
+
+def _starts(evidence: Evidence, offsets: I64) -> I64:
+    # In the type of the frames, lest all of them be converted.
+    at_least = np.maximum(offsets, 0).astype(evidence.frames.dtype)
+    return np.searchsorted(evidence.frames, at_least).astype(np.int64)
+
+
+@kernel("void(uint32[::1], float64[::1], int64[::1], int64[::1], float64[::1])")
+def _coverage(frames, weights, offsets, starts, shares):  # type: ignore[no-untyped-def]
+    for k in range(len(offsets)):
+        for i in range(starts[k], len(frames)):
+            t = np.int64(frames[i]) - offsets[k]
+            if t >= len(weights):
+                break
+            shares[k] += weights[t]
 
 
 def agreements(query: SoftBits, evidence: Evidence, offsets: I64) -> F64:
@@ -58,7 +142,7 @@ def agreements(query: SoftBits, evidence: Evidence, offsets: I64) -> F64:
         Weights of the bits that agree less those that differ.
     """
     sums = np.zeros((len(offsets), query.n_blocks, 32), np.float32)
-    starts = np.searchsorted(evidence.frames, np.maximum(offsets, 0)).astype(np.int64)
+    starts = _starts(evidence, offsets)
     _agreements(evidence.frames, evidence.values, query.signed, offsets, starts, sums)
     regions = sums.reshape(len(offsets), query.n_blocks * N_REGIONS, BANDS)
     agreement: F64 = regions.sum(axis=2, dtype=np.float64)
@@ -113,7 +197,7 @@ def bit_errors(
         Track frame minus query frame.
     """
     n_compared = np.zeros(1, np.int64)
-    start = int(np.searchsorted(evidence.frames, max(offset, 0)))
+    start = int(_starts(evidence, np.array([offset]))[0])
     n_errors = _bit_errors(
         bits, audible, evidence.frames, evidence.values, offset, start, n_compared
     )
@@ -161,12 +245,16 @@ class BlockNull:
     breadth: float
 
     @classmethod
-    def fit(cls, samples: F64) -> "BlockNull":
-        """Fit to agreements (n, n_blocks) at places where the query does not match."""
+    def fit(cls, samples: F64, chance: F64) -> "BlockNull":
+        """Fit to agreements (n, n_blocks) at places where the query does not match.
+
+        No block scatters less than ``chance`` (n_blocks,), that of independent bits.
+        """
         low, mean = np.quantile(samples, LOWER_TO_UPPER[:2], axis=0)
         deviation = mean - low
         # A block that hardly weighs anything is not made to weigh as much as others.
-        deviation = np.maximum(deviation, 0.25 * np.sqrt(np.mean(deviation**2)) + 1e-6)
+        least = 0.25 * np.sqrt(np.mean(deviation**2)) + 1e-6
+        deviation = np.maximum(deviation, np.maximum(chance, least))
         roots = np.cbrt(cls(mean, deviation, 0.0, 1.0).excess(samples))
         low, level, high = np.quantile(roots, LOWER_TO_UPPER)
         return cls(mean, deviation, float(level), max(level - low, high - level, LEAST_BREADTH))
@@ -190,13 +278,41 @@ def agreeing_stretch(query: SoftBits, evidence: Evidence, offset: int) -> tuple[
     """Return the range of the query's frames on which it agrees with a track at an offset."""
     n = len(query.signed)
     sums = np.zeros((1, n, 32), np.float32)
-    start = np.searchsorted(evidence.frames, [max(offset, 0)]).astype(np.int64)
-    _agreements(evidence.frames, evidence.values, query.signed, np.array([offset]), start, sums)
+    offsets = np.array([offset])
+    starts = _starts(evidence, offsets)
+    _agreements(evidence.frames, evidence.values, query.signed, offsets, starts, sums)
     agreement = sums[0].sum(axis=1, dtype=np.float64)
-    weight = np.abs(query.signed).sum(axis=1, dtype=np.float64)
+    weight = query.weights()
     typical = max(float(agreement.sum()) / max(float(weight.sum()), 1e-9), 0.1)
     # Largest difference of two points of the running sum (Kadane's maximum subarray).
     total = np.concatenate([[0.0], np.cumsum(agreement - 0.5 * typical * weight)])
     rise = total - np.minimum.accumulate(total)
     last = int(np.argmax(rise))
     return int(np.argmin(total[: last + 1])), last
+
+
+def is_long_enough(query: SoftBits, evidence: Evidence) -> bool:
+    """Tell whether there is so much evidence that places on it differ from each other."""
+    heard = np.flatnonzero(query.weights())
+    return len(heard) > 0 and len(evidence.frames) >= LEAST_SOUND * (heard[-1] - heard[0] + 1)
+
+
+def common_null(query: SoftBits, sound: Evidence, n: int) -> BlockNull | None:
+    """Learn from n places on the sound of many tracks; None where that is too short."""
+    if not is_long_enough(query, sound):
+        return None
+    samples = agreements(query, sound, spread(query, sound, n))
+    return BlockNull.fit(samples, query.chance())
+
+
+def best_offset(
+    query: SoftBits, evidence: Evidence, around: int, nulls: Sequence[BlockNull]
+) -> tuple[float, float]:
+    """Return the offset in the vicinity at which the mean score is highest, and that score."""
+    if not nulls:
+        return float(around), 0.0
+    offsets = around + np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1)
+    sums = agreements(query, evidence, offsets)
+    scores = np.mean([null.scores(sums) for null in nulls], axis=0)
+    best = int(np.argmax(scores))
+    return float(offsets[best]), float(scores[best])

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from afp.compiled import kernel
-from afp.fingerprint import I64
+from afp.fingerprint import I64, U32
 from afp.index import Hits
 
 RADIX_BITS = 11  # the counts of one digit fit into the first-level cache
@@ -34,6 +35,28 @@ class Candidate:
     n_aligned: int
     expected: float
     speed: float
+
+
+def rarest(counts: U32, most: int) -> npt.NDArray[np.bool_]:
+    """Choose the hashes with the shortest posting lists: rare hashes say more than common ones.
+
+    Parameters
+    ----------
+    counts : ndarray of uint32, shape (m,)
+        Postings of each hash.
+    most : int
+        Postings of all chosen hashes together, at most.
+
+    Returns
+    -------
+    ndarray of bool, shape (m,)
+    """
+    chosen: npt.NDArray[np.bool_] = counts > 0
+    if int(counts.sum()) > most:
+        by_rarity = np.argsort(counts, kind="stable")
+        affordable = np.searchsorted(np.cumsum(counts[by_rarity], dtype=np.int64), most, "right")
+        chosen[by_rarity[affordable:]] = False
+    return chosen
 
 
 def vote(

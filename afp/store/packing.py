@@ -69,7 +69,9 @@ def pack(fingerprint: Fingerprint) -> bytes:
 
 def _n_set(values: U32) -> int:
     """Count the bits that are set."""
-    return int(np.unpackbits(np.ascontiguousarray(values).view(np.uint8)).sum(dtype=np.int64))
+    bytes_of = np.ascontiguousarray(values).view(np.uint8)
+    parts = (bytes_of[i : i + 65536] for i in range(0, len(bytes_of), 65536))
+    return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
 
 
 def require_sound(payload: memoryview) -> None:
