@@ -83,7 +83,7 @@ class Fingerprint:
     frames : ndarray of uint32, shape (n,)
         Frame of each posting, non-decreasing, in hops.
     hashes : ndarray of uint32, shape (n,), or None
-        Hash of each posting (hash backends).
+        Hash of each posting (hash backends); the cell of each embedding.
     vectors : ndarray of float32, shape (n, d), or None
         Embedding at each frame (embedding backends).
     evidence : Evidence or None

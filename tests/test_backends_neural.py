@@ -50,6 +50,26 @@ def test_short_noisy_clips_find_their_track(shelf, seconds):
     assert right >= 8
 
 
+def test_a_large_store_is_searched_through_cells(tmp_path, monkeypatch):
+    """The cells are drawn at random here: those of a model come from its music."""
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((64, 128)).astype(np.float32)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    backend = Backend()
+    monkeypatch.setattr(backend, "_centres", centres)
+    shelf = Shelf(backend, tmp_path / "store")
+    clips = [shelf.clip(seed, 7.2, 10.2) for seed in range(6)]
+    everywhere = [shelf.query(clip)[0] for clip in clips]
+    monkeypatch.setattr(neural, "MOST_EXACT", 0)
+    for exact, clip in zip(everywhere, clips, strict=True):
+        best, *others = shelf.query(clip, limit=3)
+        assert best.track.id == exact.track.id
+        assert best.score == pytest.approx(exact.score, abs=1e-6)
+        assert best.track_start == pytest.approx(exact.track_start, abs=1e-6)
+        assert best.p_false < 1e-3
+        assert all(match.p_false > 1e-3 for match in others)
+
+
 def test_a_clip_shorter_than_a_segment_has_no_match(shelf):
     n = SEGMENT_SAMPLES - 1
     assert len(shelf.backend.extract(shelf.songs[0][8000 : 8000 + n], dense=True)) == 0

@@ -11,12 +11,13 @@ from afp.store import NewTrack, Store, embeddings
 from afp.store.check import check
 
 
-def fingerprint_of(seed, n, d=128, missing=0.1):
+def fingerprint_of(seed, n, d=128, missing=0.1, cells=False):
     rng = np.random.default_rng(seed)
     frames = np.flatnonzero(rng.random(n) >= missing).astype(np.uint32)
     vectors = rng.normal(size=(len(frames), d)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Fingerprint(n, frames, vectors=vectors)
+    hashes = rng.integers(0, 4096, len(frames)).astype(np.uint32) if cells else None
+    return Fingerprint(n, frames, hashes=hashes, vectors=vectors)
 
 
 def new_track(seed, fingerprint):
@@ -123,16 +124,40 @@ def blocks_of(store):
         return list(snapshot.index("neural").embedding_blocks())
 
 
-def test_a_second_of_audio_takes_at_most_280_bytes(tmp_path):
+@pytest.mark.parametrize("cells", [False, True])
+def test_a_second_of_audio_takes_at_most_280_bytes(tmp_path, cells):
     with opened(tmp_path / "store") as store:
-        store.add([new_track(i, fingerprint_of(i, 240, missing=0)) for i in range(40)])
+        prints = (fingerprint_of(i, 480, missing=0, cells=cells) for i in range(80))
+        store.add([new_track(i, fingerprint) for i, fingerprint in enumerate(prints)])
         store.compact()
         stats = store.stats()
         assert stats.bytes_per_second <= 280
         index = stats.indexes["neural"]
-        assert (index.postings, index.selectivity, index.bytes_per_posting) == (0, 0, 0)
-        assert 256 <= index.bytes_per_second <= 262
-        assert index.seconds == 40 * 120
+        assert index.seconds == 80 * 240
+        if cells:
+            assert index.postings == 80 * 480
+            assert 268 <= index.bytes_per_second <= 276
+        else:
+            assert (index.postings, index.selectivity, index.bytes_per_posting) == (0, 0, 0)
+            assert 256 <= index.bytes_per_second <= 262
+
+
+def test_cells_are_postings_beside_the_embeddings(tmp_path):
+    prints = {i: fingerprint_of(i, 50, cells=True) for i in range(30)}
+    with opened(tmp_path / "store") as store:
+        tracks = store.add([new_track(i, fingerprint) for i, fingerprint in prints.items()])
+        with store.snapshot() as snapshot:
+            index = snapshot.index("neural")
+            lists = index.lookup(prints[7].hashes)
+            found = set()
+            for hits in lists.gather(np.ones(len(prints[7]), bool)):
+                slots = np.searchsorted(hits.axis.bases, hits.positions, side="right") - 1
+                frames = hits.positions - hits.axis.bases[slots]
+                found |= set(zip(hits.rows, hits.axis.track_ids[slots], frames, strict=True))
+            for row, frame in enumerate(prints[7].frames):
+                assert (row, tracks[7].id, frame) in found
+            assert_holds(index.embeddings(tracks[7].id), prints[7])
+            assert len(index.embedding_blocks()) == len(lists.gather(np.ones(len(prints[7]), bool)))
 
 
 def test_damage_is_found(tmp_path):
@@ -172,8 +197,8 @@ def test_heavy_segments_are_not_merged_again_and_again(tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"vectors": None}, "either hashes or vectors"),
-        ({"hashes": np.zeros(3, np.uint32)}, "either hashes or vectors"),
+        ({"vectors": None}, "without hashes and vectors"),
+        ({"hashes": np.zeros(2, np.uint32)}, "3 frames, 2 values"),
         ({"vectors": np.zeros(3, np.float32)}, r"vectors of \(3,\)"),
         ({"vectors": np.zeros((2, 4), np.float32)}, r"vectors of \(2, 4\)"),
         ({"vectors": np.full((3, 4), np.nan, np.float32)}, "not all finite"),

@@ -719,7 +719,7 @@ def test_misuse_is_explained(tmp_path):
             (Fingerprint(9, frames, frames), "frames decrease"),
             (Fingerprint(9, frames[:1], frames), "1 frames, 2 values"),
             (Fingerprint(9, frames, frames.astype(np.int64)), "must be uint32"),
-            (Fingerprint(9, frames), "either hashes or vectors"),
+            (Fingerprint(9, frames), "without hashes and vectors"),
         ):
             with pytest.raises(StoreError, match=why):
                 store.add([new_track(7, fingerprints={"one": bad})])

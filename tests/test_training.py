@@ -12,7 +12,8 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'afp[train]
 pytest.importorskip("onnx", reason="pip install 'afp[train]'")
 
 from afp.errors import InputError, UsageError  # noqa: E402
-from afp.features.log_mel import N_BANDS, N_FRAMES  # noqa: E402
+from afp.features.embedding import Embedder  # noqa: E402
+from afp.features.log_mel import N_BANDS, N_FRAMES, mel_powers  # noqa: E402
 from afp.training.checkpoint import Checkpoint  # noqa: E402
 from afp.training.config import Config  # noqa: E402
 from afp.training.export import export  # noqa: E402
@@ -197,6 +198,22 @@ def test_the_export_embeds_as_the_net_does(parts, tmp_path):
     assert about["kind"] == "afp-neural"
     assert json.loads(about["front_end"])["n_bands"] == N_BANDS
     assert Config.checked(json.loads(about["config"])) == run.config
+
+
+def test_the_cells_of_an_export_are_those_of_its_music(parts, tmp_path):
+    music, *_ = parts
+    train(tmp_path, parts, stop=1)
+    export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx", music)
+    embedder = Embedder((tmp_path / "model.onnx").read_bytes(), "model.onnx")
+    found = embedder.centres()
+    assert found.shape[0] >= 4
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=0.05)  # in 8 bits
+    samples = music[0].astype(np.float32) / 32768
+    _, vectors = embedder(mel_powers(samples), hop_frames=8)
+    nearest = (vectors @ found.T).max(axis=1)
+    assert np.median(nearest) > np.median(vectors @ vectors.mean(axis=0))
+    export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx")
+    assert len(Embedder((tmp_path / "model.onnx").read_bytes(), "model.onnx").centres()) == 0
 
 
 def test_the_command_trains_and_goes_on(recordings, tmp_path):

@@ -3,7 +3,8 @@
 S. Chang et al., "Neural Audio Fingerprint for High-specific Audio Retrieval based on Contrastive
 Learning", ICASSP 2021. Beyond the paper: a query is embedded four times as densely as a
 reference, and laid onto everything that is stored at every offset, so that no candidate is missed;
-how improbable the best score is follows from the scores of the same query on all other tracks.
+how improbable the best score is follows from the scores of the same query on all other tracks. In
+large stores only stretches that are like the query, and some others at random, take part in that.
 """
 
 import math
@@ -20,16 +21,26 @@ from afp.backends.protocol import Parameter
 from afp.errors import StoreError, UsageError
 from afp.features import log_mel
 from afp.features.embedding import Embedder
-from afp.fingerprint import F32, F64, Fingerprint, Match
+from afp.fingerprint import F32, F64, I64, Fingerprint, Match
 from afp.index import IndexReader
+from afp.matching import cells
 from afp.matching.inner_product import MOST_STEPS, Alignments, align, similarities
 from afp.matching.significance import NullModel
+from afp.matching.voting import rarest
 
 HOP_FRAMES = 16  # log-mel frames from one stored segment to the next
 FINENESS = 4  # segments of a query in a hop
 HOP_LENGTH = HOP_FRAMES * log_mel.HOP_LENGTH
 SEGMENT_SECONDS = log_mel.SEGMENT_SAMPLES / log_mel.SAMPLE_RATE
 SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
+
+# Beyond so many stored embeddings (139 hours) only a part of them is looked at.
+MOST_EXACT = 1_000_000
+PROBES, LEAST_PROBES = 256, 4  # cells for all of the query's embeddings, and for each at least
+MAX_HITS = 2_000_000
+CANDIDATES = 300  # the rivals too must be found among them
+OFFSET_WIDTH = 2  # steps
+CHANCE_TRACKS, CHANCE_FRAMES = 100, 80  # what tells how alike the query is to anything
 
 INSIDE = 0.5  # of the typical similarity: what a segment in the matching stretch has
 SNAP_SECONDS = 0.75
@@ -81,6 +92,7 @@ class Backend:
             )
         self._embed = Embedder(content, shown)
         self._plain = self._embed.plain()
+        self._centres = self._embed.centres()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.parameters(),)
@@ -97,7 +109,8 @@ class Backend:
         places, vectors = self._embed(powers, hop_frames=HOP_FRAMES // step)
         frames = (places // step).astype(np.uint32)
         if not dense:
-            return Fingerprint(n_frames, frames, vectors=vectors)
+            hashes = cells.nearest(vectors, self._centres) if len(self._centres) else None
+            return Fingerprint(n_frames, frames, hashes=hashes, vectors=vectors)
         seconds = np.array(len(samples) / self.sample_rate)
         query = {"steps": places, "seconds": seconds}
         return Fingerprint(n_frames, frames, vectors=vectors, dense=query)
@@ -111,8 +124,8 @@ class Backend:
         vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
         vectors[steps] = query.vectors
         vectors = vectors[:MOST_STEPS]
-        found = align(vectors, index.embedding_blocks(), fineness=FINENESS, side=SIDE)
-        p_false = _p_false(found, self._plainness(query.vectors))
+        found = self._align(query.vectors, steps[steps < MOST_STEPS], vectors, index)
+        p_false = _p_false(found, self._plainness(query.vectors), index.n_tracks)
         order = np.argsort(-found.scores, kind="stable")[:limit]
         seconds = float(query.dense["seconds"])
         return [
@@ -129,6 +142,26 @@ class Backend:
             )
             for i in order
         ]
+
+    def _align(self, heard: F32, steps: I64, vectors: F32, index: IndexReader) -> Alignments:
+        """Lay a query onto every track, or onto what is worth it in a large store."""
+        blocks = index.embedding_blocks()
+        if index.n_postings <= MOST_EXACT:  # none without cells
+            return align(vectors, blocks, fineness=FINENESS, side=SIDE)
+        n_probe = max(PROBES // len(steps), LEAST_PROBES)
+        rows, hashes = cells.probes(heard[: len(steps)], self._centres, n_probe=n_probe)
+        lists = index.lookup(hashes)
+        stretches = cells.promising(
+            vectors,
+            steps[rows],
+            lists.gather(rarest(lists.counts, MAX_HITS)),
+            blocks,
+            fineness=FINENESS,
+            width=OFFSET_WIDTH,
+            most=CANDIDATES,
+        )
+        chance = cells.sample(blocks, n_tracks=CHANCE_TRACKS, n_frames=CHANCE_FRAMES)
+        return cells.align_stretches(vectors, stretches, chance, fineness=FINENESS, side=SIDE)
 
     def _plainness(self, vectors: F32) -> float:
         """Return how like a query is to tones and glides, each of its segments to another."""
@@ -174,14 +207,14 @@ class _Alignment:
     p_false: float
 
 
-def _p_false(found: Alignments, plainness: float) -> Callable[[float], float]:
+def _p_false(found: Alignments, plainness: float, n_tracks: int) -> Callable[[float], float]:
     """Return what tells the p_false of a score among the alignments of its query."""
     usual = USUAL_COUNT * USUAL_DEVIATION**2
     deviation = math.sqrt((found.n * found.variance + usual) / (found.n + USUAL_COUNT))
     level = max(found.mean + LEAST_DEVIATIONS * deviation, plainness - PLAIN_ALLOWANCE)
     if len(found.scores) >= RIVAL:
         level = max(level, float(np.partition(found.scores, -RIVAL)[-RIVAL]))
-    n_trials = max(FITTED_TRACKS / len(found.scores), 1.0)
+    n_trials = max(FITTED_TRACKS / n_tracks, 1.0)
 
     def p_false(score: float) -> float:
         return NULL.p_false((score - level) / deviation, store_hours=0.0, n_trials=n_trials)

@@ -170,9 +170,12 @@ def command(
                 is_interrupted=lambda: interruption.signal is not None,
             )
     chosen = BEST if (out / BEST).exists() else LAST
-    export(Checkpoint.load(out / chosen), out / MODEL)
+    finished = run.step >= config.steps
+    if finished:
+        terminal.note("sorting the music into cells, for large stores")
+    export(Checkpoint.load(out / chosen), out / MODEL, views.music if finished else None)
     terminal.note(f"the best net so far: {out / MODEL}")
-    if run.step < config.steps:
+    if not finished:
         terminal.note(f"{config.steps - run.step:,} steps to go: the same command goes on")
     if interruption.signal is not None:
         raise SystemExit(128 + interruption.signal)

@@ -82,24 +82,37 @@ class Embedder:
                 hint="use the version of afp that made it, or train it again: afp train",
             )
         self.dimensions = int(self._session.get_outputs()[0].shape[1])
-        self._plain = about.get("plain", "")
+        self._plain, self._centres = about.get("plain", ""), about.get("centres", "")
 
     def plain(self) -> F32:
         """Return the embeddings (n, dimensions) of `afp.features.plain_sounds`.
 
         From the model's metadata: to compute them takes a fifth of a second.
         """
-        try:
-            codes = np.frombuffer(base64.b64decode(self._plain, validate=True), np.int8)
-            if len(codes):
-                return codes.reshape(-1, self.dimensions).astype(np.float32) / np.float32(_CODE)
-        except (binascii.Error, ValueError):
-            pass  # as good as none
+        known = self._unpacked(self._plain)
+        if len(known):
+            return known
         from afp.features.plain_sounds import plain_segments
 
         powers = log_mel.mel_powers(plain_segments())
         parts = [self(each, hop_frames=log_mel.N_FRAMES)[1] for each in powers]
         return np.concatenate(parts)
+
+    def centres(self) -> F32:
+        """Return the centres (c, dimensions) of the cells that embeddings are sorted into.
+
+        They come with the model; one without them has none, which large stores are slower for.
+        """
+        return self._unpacked(self._centres)
+
+    def _unpacked(self, text: str) -> F32:
+        """Return the embeddings (n, dimensions) in a text of the metadata; none if damaged."""
+        try:
+            codes = np.frombuffer(base64.b64decode(text, validate=True), np.int8)
+            codes = codes.reshape(-1, self.dimensions)
+        except (binascii.Error, ValueError):
+            codes = np.empty((0, self.dimensions), np.int8)
+        return codes.astype(np.float32) / np.float32(_CODE)
 
     def __call__(self, powers: F32, *, hop_frames: int) -> tuple[npt.NDArray[np.int64], F32]:
         """Embed the segments of a signal, but for silent ones.
@@ -129,7 +142,7 @@ class Embedder:
         return places, embeddings
 
 
-def packed_plain(embeddings: F32) -> str:
+def packed(embeddings: F32) -> str:
     """Write embeddings (n, d) as text for a model's metadata, in 8 bits a number."""
     return base64.b64encode(np.rint(embeddings * _CODE).astype(np.int8).tobytes()).decode()
 

@@ -21,7 +21,8 @@ UNIT = 4096
 MOST_STEPS = 256
 """Embeddings of a query at most, so that the sums of their products stay below 2**31."""
 
-_USUAL_DIMENSIONS = 128  # a loop of known length takes half the time
+USUAL_DIMENSIONS = 128
+"""Of embeddings: a loop of known length takes half the time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,8 +160,8 @@ def _align(  # type: ignore[no-untyped-def]
             for s in range(m):
                 query = queries[s]
                 product = np.int32(0)
-                if d == _USUAL_DIMENSIONS:
-                    for j in range(_USUAL_DIMENSIONS):
+                if d == USUAL_DIMENSIONS:
+                    for j in range(USUAL_DIMENSIONS):
                         x = np.int32(np.int32(row[j]) * np.int32(query[j]))
                         product = np.int32(product + x)
                 else:

@@ -43,8 +43,8 @@ def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
     """
     hashes, frames, evidence = fingerprint.hashes, fingerprint.frames, fingerprint.evidence
     hint = _FAULT
-    if (hashes is None) == (fingerprint.vectors is None):
-        raise StoreError(f"{whose}: a fingerprint has either hashes or vectors", hint=hint)
+    if hashes is None and fingerprint.vectors is None:
+        raise StoreError(f"{whose}: a fingerprint without hashes and vectors", hint=hint)
     if fingerprint.vectors is not None:
         _check_vectors(fingerprint.vectors, frames, whose)
     pairs = [] if hashes is None else [(frames, hashes)]
@@ -73,7 +73,7 @@ def _check_vectors(vectors: F32, frames: U32, whose: str) -> None:
 
 
 def _postings(fingerprint: Fingerprint) -> tuple[U32, U32]:
-    """Return hashes and frames of the postings: none of embeddings."""
+    """Return hashes and frames of the postings; embeddings may be without."""
     if fingerprint.hashes is None:
         return np.empty(0, np.uint32), np.empty(0, np.uint32)
     return fingerprint.hashes, fingerprint.frames

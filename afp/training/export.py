@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from afp.features import log_mel
-from afp.features.embedding import FORMAT, KIND, Embedder, front_end, packed_plain
+from afp.features.embedding import FORMAT, KIND, Embedder, front_end, packed
+from afp.training.cells import centres
 from afp.training.checkpoint import Checkpoint
 from afp.training.model import Net, n_operations, n_parameters
+from afp.training.pcm import Pcm
 
 
-def export(checkpoint: Checkpoint, path: Path) -> None:
+def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None:
     """Write the averaged net of a checkpoint.
 
     The input ``segments``, float32 of shape (n, N_FRAMES, N_BANDS), is what
@@ -26,6 +28,9 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
     checkpoint : Checkpoint
     path : Path
         Written whole or not at all.
+    music : Pcm, optional
+        What the cells of large stores are made of, in a minute or so; without it the model has
+        none.
     """
     import onnx
 
@@ -60,7 +65,10 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
         "operations": str(n_operations(net)),
     }
     # What it makes of plain sounds goes along: it takes long to compute.
-    about["plain"] = packed_plain(Embedder(_with(model, about), path.name).plain())
+    embedder = Embedder(_with(model, about), path.name)
+    about["plain"] = packed(embedder.plain())
+    if music is not None:
+        about["centres"] = packed(centres(embedder, music))
     temporary.write_bytes(_with(model, about))
     temporary.replace(path)
 
