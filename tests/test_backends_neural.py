@@ -89,6 +89,30 @@ def test_the_score_is_the_similarity_at_the_place(shelf):
     assert backend.extract(samples, dense=True).vectors.shape == (41, 128)
 
 
+def test_half_the_dimensions_take_half_the_room_and_find_the_same(tmp_path, shelf):
+    backend = Backend(dimensions=64)
+    assert backend.parameters()["dimensions"] == 64
+    assert pickle.loads(pickle.dumps(backend)).parameters() == backend.parameters()
+    short = Shelf(backend, tmp_path / "store")
+    for seed in range(6):
+        clip = shelf.clip(seed, 7.2, 10.2)
+        best, *_ = short.query(clip)
+        assert best.track.path == shelf.query(clip)[0].track.path == f"/music/{seed}"
+        assert best.p_false < 1e-3
+    whole, half = (each.extract(shelf.songs[0]).vectors for each in (shelf.backend, backend))
+    assert half.shape == (len(whole), 64)
+    np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        half, whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dimensions", [-1, 8, 129])
+def test_dimensions_that_the_model_does_not_have(dimensions):
+    with pytest.raises(ValueError, match=f"must be 16 to 128, not {dimensions}"):
+        Backend(dimensions=dimensions)
+
+
 def test_a_pickle_names_the_model_instead_of_holding_it():
     pickled = pickle.dumps(Backend())
     assert len(pickled) < 1000

@@ -34,6 +34,8 @@ HOP_LENGTH = HOP_FRAMES * log_mel.HOP_LENGTH
 SEGMENT_SECONDS = log_mel.SEGMENT_SAMPLES / log_mel.SAMPLE_RATE
 SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
 
+LEAST_DIMENSIONS = 16
+
 # Beyond so many stored embeddings (139 hours) only a part of them is looked at.
 MOST_EXACT = 1_000_000
 PROBES, LEAST_PROBES = 256, 4  # cells for all of the query's embeddings, and for each at least
@@ -70,6 +72,9 @@ class Backend:
         Path of a model that ``afp train`` has written; empty for the one that is shipped.
     weights : str
         Digest of the model, where it has to be a certain one.
+    dimensions : int
+        Of an embedding: so many leading ones are kept, 0 for all that the model gives. The shipped
+        model was trained to be cut to 64, which halves what is stored.
     """
 
     name = "neural"
@@ -79,7 +84,7 @@ class Backend:
     context_seconds = 1.0
     window_seconds = 12.0
 
-    def __init__(self, *, model: str = "", weights: str = "") -> None:
+    def __init__(self, *, model: str = "", weights: str = "", dimensions: int = 0) -> None:
         content, shown = _read(model)
         self.model = model
         self.weights = blake2b(content, digest_size=8).hexdigest()
@@ -91,15 +96,27 @@ class Backend:
                 "a new store (-d)",
             )
         self._embed = Embedder(content, shown)
-        self._plain = self._embed.plain()
-        self._centres = self._embed.centres()
+        most = self._embed.dimensions
+        if dimensions and not LEAST_DIMENSIONS <= dimensions <= most:
+            raise ValueError(f"dimensions must be {LEAST_DIMENSIONS} to {most}, not {dimensions}")
+        self.dimensions = dimensions or most
+        self._plain = self._cut(self._embed.plain())
+        self._centres = self._cut(self._embed.centres())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.parameters(),)
 
     def parameters(self) -> dict[str, Parameter]:
         """Return the parameters that an index is bound to."""
-        return {"model": self.model, "weights": self.weights}
+        return {"model": self.model, "weights": self.weights, "dimensions": self.dimensions}
+
+    def _cut(self, vectors: F32) -> F32:
+        """Keep the leading dimensions of vectors (n, d), of length 1 again."""
+        if vectors.shape[1] == self.dimensions:
+            return vectors
+        short = vectors[:, : self.dimensions]
+        unit: F32 = short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-9)
+        return unit
 
     def extract(self, samples: F32, *, dense: bool = False) -> Fingerprint:
         """Fingerprint mono samples (n,) at 8 kHz; see `afp.backends.Backend`."""
@@ -107,6 +124,7 @@ class Backend:
         step = FINENESS if dense else 1
         powers = log_mel.mel_powers(samples)
         places, vectors = self._embed(powers, hop_frames=HOP_FRAMES // step)
+        vectors = self._cut(vectors)
         frames = (places // step).astype(np.uint32)
         if not dense:
             hashes = cells.nearest(vectors, self._centres) if len(self._centres) else None
@@ -222,7 +240,7 @@ def _p_false(found: Alignments, plainness: float, n_tracks: int) -> Callable[[fl
     return p_false
 
 
-def _restored(parameters: dict[str, str]) -> Backend:
+def _restored(parameters: dict[str, Any]) -> Backend:
     return Backend(**parameters)
 
 
