@@ -89,6 +89,23 @@ def test_the_context_holds_what_a_hash_depends_on():
     assert slow.context_seconds > Backend().context_seconds >= 2.0
 
 
+def test_as_many_tracks_are_named_as_are_asked_for(tmp_path):
+    shelf = Shelf.__new__(Shelf)
+    shelf.backend, shelf.folder = Backend(), tmp_path / "store"
+    rate = shelf.backend.sample_rate
+    recording = song(3, seconds=20, sample_rate=rate)
+    shelf.songs = [
+        recording + noise(20, i, rate, level=0.02 * (i + 1) * recording.std()) for i in range(9)
+    ] + [song(40 + i, seconds=20, sample_rate=rate) for i in range(9)]
+    with shelf.store(shelf.folder) as store:
+        shelf.add(store, range(18))
+    every = shelf.query(recording[5 * rate : 11 * rate], limit=18)
+    editions = [match for match in every if match.p_false < 1e-3]
+    assert {match.track.path for match in editions} == {f"/music/{i}" for i in range(9)}
+    for limit in (1, 3, 8):
+        assert shelf.query(recording[5 * rate : 11 * rate], limit=limit) == every[:limit]
+
+
 def of_silence(samples, rate, seconds=60.0):
     """Put samples amid digital silence."""
     track = np.zeros(round(seconds * rate), np.float32)

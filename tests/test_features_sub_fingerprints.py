@@ -127,6 +127,43 @@ def test_bits_are_those_of_the_definition(seed, n, depth_db):
     np.testing.assert_allclose(prints.odds, naive_odds(energies), rtol=1e-2, atol=1e-3)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 40))
+def test_what_does_not_rise_above_what_is_steady_is_trusted_less(seed, n):
+    rng = np.random.default_rng(seed)
+    energies = rng.exponential(1, (n, 33)).astype(np.float32)
+    energies[rng.random(n) < 0.1] = 0
+    plain, noisy = sub_fingerprints(energies), sub_fingerprints(energies, noisy=True)
+    np.testing.assert_array_equal(noisy.bits, plain.bits)
+    np.testing.assert_array_equal(noisy.audible, plain.audible)
+    heard = [row for row in energies if row.any()]
+    for t, m in np.ndindex(plain.odds.shape):
+        if not plain.audible[t] or plain.odds[t, m] >= MOST_ODDS:
+            continue
+        pairs = sorted(row[m] + row[m + 1] for row in heard)
+        steady = 2 * pairs[int(0.15 * (len(heard) - 1))]
+        share = min(steady / energies[t : t + 2, m : m + 2].sum(), 1)
+        expected = min(plain.odds[t, m] * 10 / 8 * (1 - 0.6 * share), MOST_ODDS)
+        assert noisy.odds[t, m] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_bits_that_steady_noise_turns_are_told_apart():
+    samples = music(10, 6, RATE)
+    added = noise(10, 6, RATE, level=samples.std())
+    clean = sub_fingerprints(energies_of(samples))
+    wrong = (
+        ((clean.bits ^ sub_fingerprints(energies_of(samples + added)).bits)[:, None])
+        >> (np.arange(32, dtype=np.uint32))
+        & 1
+    )
+    told = []  # bits of information a bit, given what is said of it
+    for noisy in (False, True):
+        odds = sub_fingerprints(energies_of(samples + added), noisy=noisy).odds
+        right = np.where(wrong, -odds, odds).astype(np.float64)
+        told.append(1 - np.log2(1 + np.exp(-right)).mean())
+    assert told[1] > told[0]
+
+
 def test_bits_do_not_depend_on_where_a_frame_stands():
     samples = music(12, 3, RATE) + noise(12, 3, RATE, level=0.003)
     whole = sub_fingerprints(energies_of(samples))

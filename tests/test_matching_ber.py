@@ -9,7 +9,9 @@ from afp.matching.ber import (
     BlockNull,
     agreeing_stretch,
     agreements,
+    best_offset,
     bit_errors,
+    common_null,
     coverage,
     overlap,
     soft_bits,
@@ -67,17 +69,24 @@ def test_the_rate_of_nothing_is_that_of_chance():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 60), st.integers(1, 4))
-def test_agreements_are_summed_as_a_loop_would(seed, n, n_track, n_blocks):
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 40),
+    st.integers(0, 60),
+    st.integers(1, 4),
+    st.integers(1, 5),
+)
+def test_agreements_are_summed_as_a_loop_would(seed, n, n_track, n_blocks, step):
     rng = np.random.default_rng(seed)
     bits, odds = words(rng, n), rng.random((n, 32)).astype(np.float32)
-    query, evidence = soft_bits(bits, odds, n_blocks=n_blocks), track(rng, n_track, missing=0.1)
+    query = soft_bits(bits, odds, n_blocks=n_blocks, step=step)
+    evidence = track(rng, n_track, missing=0.1)
     values = stored(evidence)
     offsets = np.arange(-n, n_track + 1, 7)
     found = agreements(query, evidence, offsets)
     for row, offset in zip(found, offsets.tolist(), strict=True):
         expected = np.zeros((n_blocks, 8))
-        for t in range(n):
+        for t in range(0, n, step):
             for m in range(32 if t + offset in values else 0):
                 equal = (int(bits[t]) >> m & 1) == (values[t + offset] >> m & 1)
                 expected[t * n_blocks // n, m // 4] += odds[t, m] if equal else -odds[t, m]
@@ -128,6 +137,22 @@ def test_the_stretch_that_agrees_is_found(first, last):
     query = soft_bits(bits, rng.random((200, 32)).astype(np.float32), n_blocks=1)
     found = agreeing_stretch(query, evidence, 300)
     assert found == pytest.approx((first, last), abs=3)
+
+
+def test_the_offset_with_the_best_score_is_found_among_all_that_are_near():
+    rng = np.random.default_rng(8)
+    evidence = track(rng, 900)
+    bits = evidence.values[400:500].copy()
+    query = soft_bits(bits, rng.random((100, 32)).astype(np.float32), n_blocks=2)
+    null = common_null(query, evidence, 200)
+    offset, score = best_offset(query, evidence, np.array([20, 402, 700]), [null])
+    assert offset == 400
+    assert score == pytest.approx(
+        null.scores(agreements(query, evidence, np.array([400])))[0], rel=1e-6
+    )
+    assert best_offset(query, evidence, np.array([20, 403, 700]), [null], stride=3)[0] == 400
+    assert best_offset(query, evidence, np.array([20, 403, 700]), [null, null])[1] == score
+    assert best_offset(query, evidence, np.array([20]), []) == (20.0, 0.0)
 
 
 def test_blocks_scatter_at_least_as_independent_bits_do():

@@ -132,8 +132,8 @@ def test_a_stretch_of_a_track_is_found_as_by_looking_everywhere(dead):
     )
     assert sum(len(block.counts) for block in likely.blocks) == len(likely.firsts)
     assert max(int(block.counts.max(initial=0)) for block in likely.blocks) < 15
-    chance = cells.sample(blocks, n_tracks=9, n_frames=250)
-    assert sum(len(block.counts) for block in chance.blocks) == 9
+    chance = cells.sample(blocks, n_tracks=20, n_frames=300)
+    assert sum(len(block.counts) for block in chance.blocks) == 20 - len(dead)
     found = cells.align_stretches(query, likely, chance, fineness=FINENESS, side=0.5)
     everywhere = align(query, blocks, fineness=FINENESS, side=0.5)
     best, wanted = int(np.argmax(found.scores)), int(np.argmax(everywhere.scores))
@@ -141,8 +141,9 @@ def test_a_stretch_of_a_track_is_found_as_by_looking_everywhere(dead):
     assert (everywhere.track_ids[wanted], everywhere.offsets[wanted]) == (43, 400 - 2)
     assert found.scores[best] == pytest.approx(everywhere.scores[wanted], abs=1e-6)
     assert len(set(found.track_ids)) == len(found.track_ids)
-    assert found.mean == pytest.approx(everywhere.mean, abs=0.02)
-    assert found.variance == pytest.approx(everywhere.variance, rel=0.5)
+    by_track = dict(zip(everywhere.track_ids, everywhere.moments, strict=True))
+    for track_id, moments in zip(found.track_ids, found.moments, strict=True):
+        np.testing.assert_allclose(moments, by_track[track_id], rtol=1e-3)
 
 
 def test_a_stretch_at_either_end_of_a_track_stays_inside():
@@ -190,4 +191,4 @@ def test_nothing_alike_and_nothing_stored():
         assert len(likely.firsts) == 0
         chance = cells.sample(blocks, n_tracks=5, n_frames=50)
         found = cells.align_stretches(query, likely, chance, fineness=FINENESS, side=0.5)
-        assert found.n == 0
+        assert not found.moments.any()

@@ -14,8 +14,8 @@ rises. A track keeps all of them. Beyond the paper:
 4. Unless that gives a sure answer, all this is done at other speeds too, on the query's side.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from afp.matching.ber import (
     agreeing_stretch,
     agreements,
     best_offset,
+    best_share,
     bit_errors,
     common_null,
     coverage,
@@ -56,23 +57,27 @@ SPACING_SECONDS = 0.116  # between the moments of a hash
 BLOCK_SECONDS = 1.0
 STEP = 2  # frames of a query between those that are hashed
 PROBES = 5000  # hashes to look up for a second of a query
-SPEED_PROBES = 1500  # the same at each of the other speeds
+SPEED_STEP, SPEED_PROBES = 4, 1200  # the same at each of the other speeds
+VERIFIED_STEP = 4  # frames of a query between those that are laid onto tracks
 MAX_HITS = 1_000_000  # at any one speed
 
 HISTOGRAM_WIDTH = 3  # frames
-N_CANDIDATES = 100
+N_CANDIDATES, SPEED_CANDIDATES = 1500, 20  # at nominal speed, and at each of the others
+N_TRACKS = 200  # of which candidates are looked at
 SPEEDS = np.arange(-5, 6) * 0.01 + 1.0  # of the query: seconds of a track in one of its own
+OTHER_SPEEDS = np.delete(np.linspace(0.95, 1.05, 7), 3)  # that are searched; a hash bears 0.8 %
 SPEED_STEPS = (0.005, 0.0025, 0.001)  # of the search around a candidate's speed
 
 # Places that a query is laid onto to learn what chance gives: on the sound of many tracks, joined,
 # to choose the candidates that are worth a closer look; then on each one's own track, half nearby.
 N_COMMON, COMMON_TRACKS = 200, 20
+COMMON_LENGTHS = 100  # of the query, that these places are spread over
 N_NEAR, N_FAR = 100, 60
 NEAR_SECONDS = (0.35, 6.0)
 MIN_NULL = 20  # places on its own track, on all of which the query lies in full, else none counts
 MIN_OVERLAP_SECONDS = 0.5  # of a query and a track's sound
 PART = 0.9  # of the score counts where part of a query does: fewer blocks have a heavier tail
-N_LOOKED_AT = 5  # tracks
+WORTH_JUDGING = 4.0  # score from which a track, beside the best, is looked at closer
 WORTH_REFINING = 3.5  # score from which speeds in between are tried
 PLAIN = 10.0  # score beside which candidates with far fewer hits are passed over
 SNAP_SECONDS = 0.75  # a match that ends so near the end of the query or the track ends there
@@ -81,7 +86,7 @@ SURE = 1e-5  # p_false at which other speeds are not searched
 # Fitted on music, noise and speech in no store, and held against 1,320 more such clips and made-up
 # sounds (benchmarks/null_model.py). Other speeds add less than as many independent searches would.
 NULL = NullModel(score=3.25, decay=2.8, hours=10.6)
-SPEED_TRIALS = 2.5
+SPEED_TRIALS = 5.0
 
 
 class Backend:
@@ -174,16 +179,22 @@ class Backend:
         if not len(query):
             return []
         assert query.hashes is not None
-        candidates = _candidates(index, query.frames.astype(np.int64), query.hashes, 1.0)
-        found = self._verified(clip, index, candidates, n_trials=1)
+        candidates = _candidates(
+            index, query.frames.astype(np.int64), query.hashes, 1.0, N_CANDIDATES
+        )
+        tracks = list(dict.fromkeys(candidate.track_id for candidate in candidates))
+        sound = self._joined(index, tracks, clip.seconds)
+        found = self._verified(clip, index, candidates, sound, n_trials=1)
         if not found or found[0].p_false > SURE:
             candidates = []
-            for speed in SPEEDS:
-                if speed != 1.0:
-                    times, hashes = self._probes(clip, float(speed), SPEED_PROBES)
-                    candidates += _candidates(index, times, hashes, float(speed))
-            candidates = sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
-            found += self._verified(clip, index, candidates, n_trials=SPEED_TRIALS)
+            for speed in OTHER_SPEEDS.tolist():
+                times, hashes = self._probes(clip, speed, SPEED_PROBES)
+                candidates += _candidates(index, times, hashes, speed, SPEED_CANDIDATES)
+            candidates.sort(key=surprise, reverse=True)
+            if len(tracks) < COMMON_TRACKS:
+                tracks = list(dict.fromkeys(tracks + [each.track_id for each in candidates]))
+                sound = self._joined(index, tracks, clip.seconds)
+            found += self._verified(clip, index, candidates, sound, n_trials=SPEED_TRIALS)
             found.sort(key=_strength)
         best: dict[int, _Alignment] = {}
         for alignment in found:
@@ -196,46 +207,48 @@ class Backend:
     def _probes(self, query: "_Query", speed: float, per_second: int) -> tuple[I64, U32]:
         prints = query.prints(speed)
         most = round(per_second * query.seconds)
-        return probe_hashes(prints, spacing=self._spacing, step=STEP, most=most)
-
-    def _soft_bits(self, query: "_Query", speed: float) -> SoftBits:
-        prints = query.prints(speed)
-        n_blocks = max(1, round(query.seconds / BLOCK_SECONDS))
-        return soft_bits(prints.bits, prints.odds, n_blocks=n_blocks)
+        step = STEP if speed == 1.0 else SPEED_STEP
+        return probe_hashes(prints, spacing=self._spacing, step=step, most=most)
 
     def _verified(
         self,
         query: "_Query",
         index: IndexReader,
         candidates: Sequence[Candidate],
+        sound: Evidence,
         *,
         n_trials: float,
     ) -> list["_Alignment"]:
         """Lay the stored sequences of candidates onto the query, best first."""
         if not candidates:
             return []
-        tracks = list(dict.fromkeys(candidate.track_id for candidate in candidates))
-        speeds = {candidate.speed for candidate in candidates}
-        bits = {speed: self._soft_bits(query, speed) for speed in speeds}
+        groups: dict[tuple[int, float], list[Candidate]] = {}
+        for candidate in candidates:
+            groups.setdefault((candidate.track_id, candidate.speed), []).append(candidate)
         # At another speed other bits weigh, and agree by chance to another degree.
-        sound = self._joined(index, tracks, MIN_NULL * query.seconds)
-        common = {speed: common_null(bits[speed], sound, N_COMMON) for speed in speeds}
+        common = {
+            speed: common_null(query.soft_bits(speed), sound, N_COMMON)
+            for speed in dict.fromkeys(speed for _, speed in groups)
+        }
         ranked: list[_Alignment] = []
         enough = 0  # hits below which a candidate is not worth a look beside a plain answer
-        for candidate in candidates:
-            if candidate.n_aligned < enough:
+        for (track_id, speed), group in list(groups.items())[:N_TRACKS]:
+            most_aligned = max(candidate.n_aligned for candidate in group)
+            if most_aligned < enough:
                 continue
-            speed, evidence = candidate.speed, index.evidence(candidate.track_id)
-            around = round(candidate.offset)
+            around = np.array([round(candidate.offset) for candidate in group])
             nulls = [null] if (null := common[speed]) else []
-            offset, score = best_offset(bits[speed], evidence, around, nulls)
-            ranked.append(_Alignment(candidate.track_id, offset, speed, score, 1.0))
+            evidence = index.evidence(track_id)
+            offset, score = best_offset(query.soft_bits(speed), evidence, around, nulls, stride=3)
+            ranked.append(_Alignment(track_id, offset, speed, score, 1.0))
             if score > PLAIN:
-                enough = max(enough, candidate.n_aligned // 10)
+                enough = max(enough, most_aligned // 10)
         ranked.sort(key=lambda each: -each.score)
         looked_at: dict[int, _Alignment] = {}
         for alignment in ranked:
-            if alignment.track_id not in looked_at and len(looked_at) < N_LOOKED_AT:
+            if alignment.score < WORTH_JUDGING and looked_at:
+                break
+            if alignment.track_id not in looked_at:
                 evidence = self._sound(index, alignment.track_id)
                 judged = self._judged(query, evidence, alignment, sound)
                 hours = index.n_frames * self.hop_seconds / 3600
@@ -255,31 +268,47 @@ class Backend:
         speed, around = alignment.speed, round(alignment.offset)
         bits = self._overlap(query, speed, evidence, around)
         nulls = self._nulls(bits, evidence, around, sound)
-        offset, score = best_offset(bits, evidence, around, nulls)
+        offset, score = best_offset(bits, evidence, np.array([around]), nulls)
         if score > WORTH_REFINING:
-            middle = 0.5 * query.seconds / self.hop_seconds
-            for step in SPEED_STEPS:
-                climbing = True
-                while climbing:
-                    climbing = False
-                    for turned in (speed - step, speed + step):
-                        if not SPEEDS[0] - 1e-6 <= turned <= SPEEDS[-1] + 1e-6:
-                            continue
-                        around = round(offset - (turned - speed) * middle)  # about its middle
-                        bits = self._overlap(query, turned, evidence, around)
-                        found, better = best_offset(bits, evidence, around, nulls)
-                        if better > score:
-                            offset, speed, score = found, turned, better
-                            climbing = True
-                            break
+
+            def placed(speed: float, around: int) -> tuple[float, float]:
+                bits = self._overlap(query, speed, evidence, around)
+                return best_offset(bits, evidence, np.array([around]), nulls)
+
+            offset, speed, score = self._climb(query, placed, offset, speed, score)
             if speed != alignment.speed:
                 around = round(offset)
                 bits = self._overlap(query, speed, evidence, around)
                 nulls = self._nulls(bits, evidence, around, sound)
-                offset, score = best_offset(bits, evidence, around, nulls)
-        if coverage(self._soft_bits(query, speed), evidence, np.array([round(offset)]))[0] < FULL:
+                offset, score = best_offset(bits, evidence, np.array([around]), nulls)
+        if coverage(query.soft_bits(speed), evidence, np.array([round(offset)]))[0] < FULL:
             score *= PART
         return replace(alignment, offset=offset, speed=speed, score=score)
+
+    def _climb(
+        self,
+        query: "_Query",
+        placed: Callable[[float, int], tuple[float, float]],
+        offset: float,
+        speed: float,
+        score: float,
+    ) -> tuple[float, float, float]:
+        """Go from an offset and a speed to where a score is highest; return these and that."""
+        middle = 0.5 * query.seconds / self.hop_seconds
+        for step in SPEED_STEPS:
+            climbing = True
+            while climbing:
+                climbing = False
+                for turned in (speed - step, speed + step):
+                    if not SPEEDS[0] - 1e-6 <= turned <= SPEEDS[-1] + 1e-6:
+                        continue
+                    around = round(offset - (turned - speed) * middle)  # about its middle
+                    found, better = placed(turned, around)
+                    if better > score:
+                        offset, speed, score = found, turned, better
+                        climbing = True
+                        break
+        return offset, speed, score
 
     def _sound(self, index: IndexReader, track_id: int) -> Evidence:
         """Return the evidence of a track, but for frames that are in part silent."""
@@ -289,18 +318,21 @@ class Backend:
 
     def _joined(self, index: IndexReader, tracks: Sequence[int], seconds: float) -> Evidence:
         """Join the sound of many tracks, without the silence between."""
-        pieces: list[U32] = []
-        n = 0
+        if not tracks:
+            return Evidence(np.empty(0, np.uint32), np.empty(0, np.uint32))
+        tracks = tracks[:COMMON_TRACKS]
+        length = self._frames(COMMON_LENGTHS * seconds) // len(tracks) + 1
+        pieces = []
         for track_id in tracks:
-            if len(pieces) >= COMMON_TRACKS and n * self.hop_seconds >= seconds:
-                break
-            pieces.append(self._sound(index, track_id).values)
-            n += len(pieces[-1])
+            values = self._sound(index, track_id).values
+            first = max(len(values) - length, 0) // 2
+            pieces.append(values[first : first + length])
+        n = sum(map(len, pieces))
         pieces.sort(key=lambda piece: piece[:8].tolist())  # whatever the order in the store
         return Evidence(np.arange(n, dtype=np.uint32), np.concatenate(pieces))
 
     def _overlap(self, query: "_Query", speed: float, evidence: Evidence, offset: int) -> SoftBits:
-        bits = self._soft_bits(query, speed)
+        bits = query.soft_bits(speed)
         whole = coverage(bits, evidence, np.array([offset]))[0] >= FULL
         return bits if whole else overlap(bits, evidence, offset)
 
@@ -308,7 +340,7 @@ class Backend:
         self, bits: SoftBits, evidence: Evidence, centre: int, sound: Evidence
     ) -> list[BlockNull]:
         """Learn what chance gives, on many tracks and on one; none where that cannot be told."""
-        if np.count_nonzero(bits.weights()) < self._frames(MIN_OVERLAP_SECONDS):
+        if np.count_nonzero(bits.weights()) * bits.step < self._frames(MIN_OVERLAP_SECONDS):
             return []
         nulls = [common_null(bits, sound, N_COMMON), self._own_null(bits, evidence, centre)]
         return [null for null in nulls if null]
@@ -327,8 +359,15 @@ class Backend:
     def _match(self, query: "_Query", index: IndexReader, alignment: "_Alignment") -> Match:
         track = index.track(alignment.track_id)
         evidence = index.evidence(alignment.track_id)
-        speed, frame = alignment.speed, round(alignment.offset)
-        prints = query.prints(speed)
+        offset, speed = alignment.offset, alignment.speed
+        if alignment.score > WORTH_REFINING:
+
+            def placed(speed: float, around: int) -> tuple[float, float]:
+                return best_share(query.soft_bits(speed, step=1), evidence, around)
+
+            offset, share = placed(speed, round(offset))
+            offset, speed, _ = self._climb(query, placed, offset, speed, share)
+        prints, frame = query.prints(speed), round(offset)
         bits = soft_bits(prints.bits, prints.odds, n_blocks=len(prints))
         first, last = agreeing_stretch(bits, evidence, frame)
         inside = slice(first, last)
@@ -374,9 +413,24 @@ class _Query:
 
     energies: F32
     seconds: float
+    _prints: dict[float, SubFingerprints] = field(default_factory=dict)
+    _bits: dict[tuple[float, int], SoftBits] = field(default_factory=dict)
+
+    def soft_bits(self, speed: float, step: int = VERIFIED_STEP) -> SoftBits:
+        """Return the bits to lay onto tracks, when the query plays at a speed."""
+        if (speed, step) not in self._bits:
+            prints, n_blocks = self.prints(speed), max(1, round(self.seconds / BLOCK_SECONDS))
+            bits = soft_bits(prints.bits, prints.odds, n_blocks=n_blocks, step=step)
+            self._bits[speed, step] = bits
+        return self._bits[speed, step]
 
     def prints(self, speed: float) -> SubFingerprints:
         """Return the sub-fingerprints on the track's clock, when the query plays at a speed."""
+        if speed not in self._prints:
+            self._prints[speed] = self._prints_at(speed)
+        return self._prints[speed]
+
+    def _prints_at(self, speed: float) -> SubFingerprints:
         n = self.energies.shape[1]
         if not n:
             return sub_fingerprints(np.empty((0, self.energies.shape[2]), np.float32))
@@ -387,7 +441,8 @@ class _Query:
         if weight > 1e-3:
             energies = (1 - weight) * energies + weight * self.energies[below + 1]
         step = 1 / (speed * QUERY_HOPS)
-        return sub_fingerprints(energies_between(energies, np.arange(0.0, n - 1 + 1e-9, step)))
+        times = np.arange(0.0, n - 1 + 1e-9, step)
+        return sub_fingerprints(energies_between(energies, times), noisy=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,14 +460,14 @@ def _strength(alignment: _Alignment) -> tuple[float, float]:
     return alignment.p_false, -alignment.score
 
 
-def _candidates(index: IndexReader, times: I64, hashes: U32, speed: float) -> list[Candidate]:
+def _candidates(
+    index: IndexReader, times: I64, hashes: U32, speed: float, most: int
+) -> list[Candidate]:
     """Find the peaks of the offset histograms over all segments."""
     if not len(hashes):
         return []
     candidates: list[Candidate] = []
     lists = index.lookup(hashes)
     for hits in lists.gather(rarest(lists.counts, MAX_HITS)):
-        candidates += vote(
-            hits, times, fineness=1, width=HISTOGRAM_WIDTH, most=N_CANDIDATES, speed=speed
-        )
-    return sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
+        candidates += vote(hits, times, fineness=1, width=HISTOGRAM_WIDTH, most=most, speed=speed)
+    return sorted(candidates, key=surprise, reverse=True)[:most]

@@ -17,7 +17,7 @@ HASH_BITS = BANDS * MOMENTS
 
 WEAKEST = 8  # bits of a hash that may be taken for wrong
 STEPS_PER_NAT = 8
-HISTOGRAM_NATS = 64
+HISTOGRAM_NATS, ROUND_NATS = 64, 2
 
 
 def anchor_hashes(prints: SubFingerprints, *, spacing: int, radius: int) -> tuple[U32, U32]:
@@ -115,32 +115,40 @@ def probe_hashes(prints: SubFingerprints, *, spacing: int, step: int, most: int)
         In frames, not in order.
     hashes : ndarray of uint32, shape (n,)
     """
-    right = log_probability_right(prints.odds)
-    histogram = np.zeros(STEPS_PER_NAT * HISTOGRAM_NATS, np.int64)
-    sums = np.empty(1 << WEAKEST, np.float32)
-    masks = np.empty(1 << WEAKEST, np.uint32)
-    no_times, no_hashes = np.empty(0, np.int64), np.empty(0, np.uint32)
-    data = (prints.bits, prints.odds, right, prints.audible, spacing, step)
-    _probe(*data, -1, histogram, sums, masks, no_times, no_hashes)
-    totals = np.cumsum(histogram)
+    n = max(-(-(len(prints) - (MOMENTS - 1) * spacing) // step), 0) * REGIONS
+    starts, values = np.empty(n, np.int64), np.empty(n, np.uint32)
+    prices = np.empty((n, 1 + WEAKEST), np.float32)
+    flips = np.empty((n, WEAKEST), np.uint32)
+    data = (prints.bits, prints.odds, log_probability_right(prints.odds), prints.audible)
+    n = _weakest(*data, spacing, step, starts, values, prices, flips)
+    starts, values, prices, flips = starts[:n], values[:n], prices[:n], flips[:n]
+    sums, masks = np.empty(1 << WEAKEST, np.float32), np.empty(1 << WEAKEST, np.uint32)
+    # The dearer a variant, the more of them there are: ever dearer ones are counted, until enough.
+    highest, totals = 0, np.zeros(1, np.int64)
+    while totals[-1] <= most and highest < HISTOGRAM_NATS * STEPS_PER_NAT:
+        highest += ROUND_NATS * STEPS_PER_NAT
+        counts = np.zeros(highest, np.int64)
+        _count(prices, highest, sums, counts)
+        totals = np.cumsum(counts)
     limit = int(np.searchsorted(totals, most, side="right"))
     n = int(totals[limit - 1]) if limit else 0
     times, hashes = np.empty(n, np.int64), np.empty(n, np.uint32)
-    _probe(*data, limit, histogram, sums, masks, times, hashes)
+    _list(starts, values, prices, flips, limit, sums, masks, times, hashes)
     return times, hashes
 
 
 @kernel(
-    "void(uint32[::1], float32[:, ::1], float32[:, ::1], boolean[::1], int64, int64, int64, "
-    "int64[::1], float32[::1], uint32[::1], int64[::1], uint32[::1])"
+    "int64(uint32[::1], float32[:, ::1], float32[:, ::1], boolean[::1], int64, int64, "
+    "int64[::1], uint32[::1], float32[:, ::1], uint32[:, ::1])"
 )
-def _probe(  # type: ignore[no-untyped-def]  # noqa: PLR0912
-    bits, odds, right, audible, spacing, step, limit, histogram, sums, masks, times, hashes
+def _weakest(  # type: ignore[no-untyped-def]
+    bits, odds, right, audible, spacing, step, starts, values, prices, flips
 ):
-    # With a negative limit the improbabilities are counted, in steps of a fraction of a nat; else
-    # what lies below the limit is listed.
+    # Of each hash its value, what it costs (how improbable it is, in nats, and how much more so
+    # with each of its weakest bits flipped, the weakest first), and where these bits are.
     n_starts = len(bits) - (MOMENTS - 1) * spacing
-    count = 0
+    n_flips = flips.shape[1]
+    n = 0
     for t in range(0, n_starts, step):
         heard = True
         for moment in range(MOMENTS):
@@ -150,42 +158,78 @@ def _probe(  # type: ignore[no-untyped-def]  # noqa: PLR0912
         for region in range(REGIONS):
             value = np.uint32(region)
             improbability = np.float32(0.0)
+            n_weak = 0
             for moment in range(MOMENTS):
                 at = t + moment * spacing
                 word = bits[at] >> np.uint32(BANDS * region)
                 value = (value << np.uint32(BANDS)) | (word & np.uint32((1 << BANDS) - 1))
                 for band in range(BANDS):
                     improbability -= right[at, BANDS * region + band]
-            if improbability * STEPS_PER_NAT >= len(histogram):
-                continue
-            # The subsets of the weakest bits double with each bit, the weakest first; the new half
-            # is the old one, with that bit flipped at its price.
-            n_sets = 1
-            sums[0] = improbability
-            masks[0] = 0
-            used = np.uint32(0)
-            for _ in range(WEAKEST):
-                price = np.float32(1e9)
-                weakest = np.uint32(0)
-                for moment in range(MOMENTS):
-                    at = t + moment * spacing
-                    for band in range(BANDS):
-                        flip = np.uint32(1) << np.uint32(BANDS * (MOMENTS - 1 - moment) + band)
-                        here = odds[at, BANDS * region + band]
-                        if here < price and not used & flip:
-                            price = here
-                            weakest = flip
-                used |= weakest
-                for i in range(n_sets):
-                    sums[n_sets + i] = sums[i] + price
-                    masks[n_sets + i] = masks[i] | weakest
-                n_sets *= 2
-            for i in range(n_sets):
-                rank = np.int64(sums[i] * STEPS_PER_NAT)
-                if limit < 0:
-                    if rank < len(histogram):
-                        histogram[rank] += 1
-                elif rank < limit:
-                    times[count] = t
-                    hashes[count] = value ^ masks[i]
-                    count += 1
+                    price = odds[at, BANDS * region + band]
+                    if n_weak == n_flips and price >= prices[n, n_flips]:
+                        continue
+                    place = min(n_weak, n_flips - 1)
+                    while place > 0 and prices[n, place] > price:
+                        prices[n, place + 1] = prices[n, place]
+                        flips[n, place] = flips[n, place - 1]
+                        place -= 1
+                    prices[n, place + 1] = price
+                    flips[n, place] = np.uint32(1) << np.uint32(
+                        BANDS * (MOMENTS - 1 - moment) + band
+                    )
+                    n_weak = min(n_weak + 1, n_flips)
+            starts[n] = t
+            values[n] = value
+            prices[n, 0] = improbability
+            n += 1
+    return n
+
+
+@kernel("void(float32[:, ::1], int64, float32[::1], int64[::1])")
+def _count(prices, limit, sums, counts):  # type: ignore[no-untyped-def]
+    # Count the variants of all hashes by what they cost, in steps of a fraction of a nat.
+    most = np.float32(limit) / np.float32(STEPS_PER_NAT)
+    for n in range(len(prices)):
+        # The subsets of the weakest bits double with each bit; the new half is the old one with
+        # that bit flipped, as far as it can be afforded: what adds to a dear one is dearer.
+        if prices[n, 0] >= most:
+            continue
+        n_sets = 1
+        sums[0] = prices[n, 0]
+        counts[np.int64(sums[0] * STEPS_PER_NAT)] += 1
+        for k in range(1, prices.shape[1]):
+            n_before = n_sets
+            for i in range(n_before):
+                dearer = sums[i] + prices[n, k]
+                if dearer < most:
+                    sums[n_sets] = dearer
+                    n_sets += 1
+                    counts[np.int64(dearer * STEPS_PER_NAT)] += 1
+
+
+@kernel(
+    "void(int64[::1], uint32[::1], float32[:, ::1], uint32[:, ::1], int64, float32[::1], "
+    "uint32[::1], int64[::1], uint32[::1])"
+)
+def _list(starts, values, prices, flips, limit, sums, masks, times, hashes):  # type: ignore[no-untyped-def]
+    # List the variants that `_count` has counted below the limit.
+    most = np.float32(limit) / np.float32(STEPS_PER_NAT)
+    count = 0
+    for n in range(len(prices)):
+        if prices[n, 0] >= most:
+            continue
+        n_sets = 1
+        sums[0] = prices[n, 0]
+        masks[0] = 0
+        for k in range(1, prices.shape[1]):
+            n_before = n_sets
+            for i in range(n_before):
+                dearer = sums[i] + prices[n, k]
+                if dearer < most:
+                    sums[n_sets] = dearer
+                    masks[n_sets] = masks[i] | flips[n, k - 1]
+                    n_sets += 1
+        for i in range(n_sets):
+            times[count] = starts[n]
+            hashes[count] = values[n] ^ masks[i]
+            count += 1

@@ -23,6 +23,8 @@ LEAKAGE = 1e-10
 """Share of the power below the bands that rounding may leave within them."""
 
 ODDS_SCALE, MOST_ODDS = 8.0, 4.0  # fitted on music in recorded noise and in white noise at 0 dB
+STEADY_ODDS_SCALE, STEADY_SHARE = 10.0, 0.6  # the same where what is steady is told apart
+STEADY_QUANTILE = 0.15
 
 FAINT = 1e-6
 """Share of a frame's power: what a band holds less than that may be leakage of the window, sure and
@@ -192,21 +194,43 @@ class SubFingerprints:
         return len(self.bits)
 
 
-def sub_fingerprints(energies: F32) -> SubFingerprints:
-    """Derive sub-fingerprints from the band energies (n + 1, 33) of successive frames."""
+def sub_fingerprints(energies: F32, *, noisy: bool = False) -> SubFingerprints:
+    """Derive sub-fingerprints from band energies.
+
+    Parameters
+    ----------
+    energies : ndarray of float32, shape (n + 1, 33)
+        Of successive frames.
+    noisy : bool
+        Whether there may be noise: bits between bands where little rises above what is steadily
+        there are trusted less (minimum statistics; R. Martin, 2001).
+    """
     n = max(len(energies) - 1, 0)
+    scale, share, steady = ODDS_SCALE, 0.0, np.zeros(N_BITS, np.float32)
+    if noisy and n:
+        scale, share, steady = STEADY_ODDS_SCALE, STEADY_SHARE, _steady(energies)
     bits = np.empty(n, np.uint32)
     odds = np.empty((n, N_BITS), np.float32)
     audible = np.empty(n, np.bool_)
-    _sub_fingerprints(energies, ODDS_SCALE, MOST_ODDS, FAINT, bits, odds, audible)
+    _sub_fingerprints(energies, steady, share, scale, MOST_ODDS, FAINT, bits, odds, audible)
     return SubFingerprints(bits, odds, audible)
 
 
+def _steady(energies: F32) -> F32:
+    """Return the level that each pair of bands and of frames hardly ever falls below, (32,)."""
+    heard = energies[energies.any(axis=1)]
+    pairs = heard[:, :-1] + heard[:, 1:]
+    at = int(STEADY_QUANTILE * max(len(pairs) - 1, 0))
+    least: F32 = np.partition(pairs, at, axis=0)[at] if len(pairs) else np.zeros(N_BITS, np.float32)
+    return 2 * least
+
+
 @kernel(
-    "void(float32[:, ::1], float64, float64, float64, uint32[::1], float32[:, ::1], boolean[::1])"
+    "void(float32[:, ::1], float32[::1], float64, float64, float64, float64, uint32[::1], "
+    "float32[:, ::1], boolean[::1])"
 )
 def _sub_fingerprints(  # type: ignore[no-untyped-def]
-    energies, odds_scale, most_odds, faint, bits, odds, audible
+    energies, steady, share, odds_scale, most_odds, faint, bits, odds, audible
 ):
     for t in range(len(bits)):
         first = np.float32(0.0)
@@ -225,7 +249,12 @@ def _sub_fingerprints(  # type: ignore[no-untyped-def]
             )
             if audible[t]:
                 ratio = abs(after - before) / (level + floor)
-                odds[t, m] = min(np.float32(odds_scale) * np.sqrt(ratio), np.float32(most_odds))
+                known = np.float32(odds_scale) * np.sqrt(ratio)
+                if steady[m] > 0:
+                    known *= np.float32(1.0) - np.float32(share) * min(
+                        steady[m] / level, np.float32(1.0)
+                    )
+                odds[t, m] = min(known, np.float32(most_odds))
                 word |= np.uint32(after - before > 0) << np.uint32(m)
             else:
                 odds[t, m] = 0.0

@@ -1,7 +1,7 @@
 """Verification of sub-fingerprints: bit errors of a query laid onto a stored sequence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,15 +30,30 @@ class SoftBits:
         Zero where nothing is known.
     n_blocks : int
         Parts of equal length into which time is divided.
+    step : int
+        Every so many frames count, and the others are zero: neighbours tell much the same.
+    table : ndarray of float32, shape (ceil(n_frames / step), 8, 16)
+        Agreement of each region of such a frame with each value that its bits may have.
     """
 
     signed: F32
     n_blocks: int
+    step: int
+    table: F32
+    _weights: F64
+
+    @classmethod
+    def of(cls, signed: F32, *, n_blocks: int, step: int = 1) -> "SoftBits":
+        """Tabulate signed bits (n_frames, 32)."""
+        kept = np.zeros_like(signed)
+        kept[::step] = signed[::step]
+        table = np.empty((-(-len(signed) // step), N_REGIONS, 1 << BANDS), np.float32)
+        _tabulate(kept, step, table)
+        return cls(kept, n_blocks, step, table, np.abs(kept).sum(axis=1, dtype=np.float64))
 
     def weights(self) -> F64:
         """Return the weight of each frame, shape (n_frames,)."""
-        weights: F64 = np.abs(self.signed).sum(axis=1, dtype=np.float64)
-        return weights
+        return self._weights
 
     def chance(self) -> F64:
         """Return the deviation of each block's agreement, were all bits independent."""
@@ -48,11 +63,27 @@ class SoftBits:
         return deviation.ravel()
 
 
-def soft_bits(bits: U32, odds: F32, *, n_blocks: int) -> SoftBits:
+@kernel("void(float32[:, ::1], int64, float32[:, :, ::1])")
+def _tabulate(signed, step, table):  # type: ignore[no-untyped-def]
+    # The values that have one bit more are those before with that bit set.
+    for row in range(len(table)):
+        for region in range(table.shape[1]):
+            total = np.float32(0.0)
+            for band in range(BANDS):
+                total -= signed[row * step, BANDS * region + band]
+            table[row, region, 0] = total
+            for band in range(BANDS):
+                more = np.float32(2.0) * signed[row * step, BANDS * region + band]
+                for value in range(1 << band):
+                    table[row, region, value + (1 << band)] = table[row, region, value] + more
+
+
+def soft_bits(bits: U32, odds: F32, *, n_blocks: int, step: int = 1) -> SoftBits:
     """Give each bit (n,) the sign of its value and the weight (n, 32) of its odds."""
     shifts = np.arange(32, dtype=np.uint32)
     is_set = (bits[:, None] >> shifts) & np.uint32(1)
-    return SoftBits(np.where(is_set, odds, -odds).astype(np.float32), n_blocks)
+    signed = np.where(is_set, odds, -odds).astype(np.float32)
+    return SoftBits.of(signed, n_blocks=n_blocks, step=step)
 
 
 def coverage(query: SoftBits, evidence: Evidence, offsets: I64) -> F64:
@@ -69,7 +100,7 @@ def overlap(query: SoftBits, evidence: Evidence, offset: int) -> SoftBits:
     inside = evidence.frames[start:end].astype(np.int64) - offset
     signed = np.zeros_like(query.signed)
     signed[inside] = query.signed[inside]
-    return SoftBits(signed, query.n_blocks)
+    return SoftBits.of(signed, n_blocks=query.n_blocks, step=query.step)
 
 
 def without_edges(evidence: Evidence, margin: int, last: int) -> Evidence:
@@ -141,30 +172,66 @@ def agreements(query: SoftBits, evidence: Evidence, offsets: I64) -> F64:
     ndarray of float64, shape (n, n_blocks * 8)
         Weights of the bits that agree less those that differ.
     """
-    sums = np.zeros((len(offsets), query.n_blocks, 32), np.float32)
-    starts = _starts(evidence, offsets)
-    _agreements(evidence.frames, evidence.values, query.signed, offsets, starts, sums)
-    regions = sums.reshape(len(offsets), query.n_blocks * N_REGIONS, BANDS)
-    agreement: F64 = regions.sum(axis=2, dtype=np.float64)
-    return agreement
+    sums = np.empty((len(offsets), query.n_blocks, N_REGIONS), np.float32)
+    data = (evidence.frames, evidence.values, query.table, len(query.signed), query.step)
+    _agreements(*data, offsets, _starts(evidence, offsets), sums)
+    return sums.reshape(len(offsets), -1).astype(np.float64)
 
 
 @kernel(
-    "void(uint32[::1], uint32[::1], float32[:, ::1], int64[::1], int64[::1], float32[:, :, ::1])"
+    "void(uint32[::1], uint32[::1], float32[:, :, ::1], int64, int64, int64[::1], int64[::1], "
+    "float32[:, :, ::1])"
 )
-def _agreements(frames, values, signed, offsets, starts, sums):  # type: ignore[no-untyped-def]
-    n_frames, n_bits = signed.shape
-    n_blocks = sums.shape[1]
+def _agreements(frames, values, table, n_frames, step, offsets, starts, sums):  # type: ignore[no-untyped-def]
     for k in range(len(offsets)):
-        for i in range(starts[k], len(frames)):
-            t = np.int64(frames[i]) - offsets[k]
-            if t >= n_frames:
+        _agreement(frames, values, table, n_frames, step, offsets[k], starts[k], k, sums)
+
+
+@kernel(
+    "void(uint32[::1], uint32[::1], float32[:, :, ::1], int64, int64, int64, int64, int64, "
+    "float32[:, :, ::1])"
+)
+def _agreement(frames, values, table, n_frames, step, offset, start, k, sums):  # type: ignore[no-untyped-def]
+    n_blocks = sums.shape[1]
+    i = start
+    row = np.int64(-1)  # of the table; unknown after a gap
+    t = np.int64(0)
+    for block in range(n_blocks):
+        end = ((block + 1) * n_frames + n_blocks - 1) // n_blocks
+        a = b = c = d = e = f = g = h = np.float32(0.0)
+        while i < len(frames):
+            if row < 0:
+                t = np.int64(frames[i]) - offset
+                if t % step:
+                    i += 1
+                    continue
+                row = t // step
+            if t >= end:
                 break
-            block = t * n_blocks // n_frames
             word = values[i]
-            for m in range(n_bits):
-                sign = np.float32(2 * np.int32((word >> np.uint32(m)) & np.uint32(1)) - 1)
-                sums[k, block, m] += sign * signed[t, m]
+            a += table[row, 0, word & np.uint32(15)]
+            b += table[row, 1, (word >> np.uint32(4)) & np.uint32(15)]
+            c += table[row, 2, (word >> np.uint32(8)) & np.uint32(15)]
+            d += table[row, 3, (word >> np.uint32(12)) & np.uint32(15)]
+            e += table[row, 4, (word >> np.uint32(16)) & np.uint32(15)]
+            f += table[row, 5, (word >> np.uint32(20)) & np.uint32(15)]
+            g += table[row, 6, (word >> np.uint32(24)) & np.uint32(15)]
+            h += table[row, 7, word >> np.uint32(28)]
+            if i + step < len(frames) and np.int64(frames[i + step]) - np.int64(frames[i]) == step:
+                i += step
+                t += step
+                row += 1
+            else:
+                i += 1
+                row = np.int64(-1)
+        sums[k, block, 0] = a
+        sums[k, block, 1] = b
+        sums[k, block, 2] = c
+        sums[k, block, 3] = d
+        sums[k, block, 4] = e
+        sums[k, block, 5] = f
+        sums[k, block, 6] = g
+        sums[k, block, 7] = h
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,19 +317,19 @@ class BlockNull:
 
         No block scatters less than ``chance`` (n_blocks,), that of independent bits.
         """
-        low, mean = np.quantile(samples, LOWER_TO_UPPER[:2], axis=0)
+        low, mean, _ = _quantiles(samples.T)
         deviation = mean - low
         # A block that hardly weighs anything is not made to weigh as much as others.
         least = 0.25 * np.sqrt(np.mean(deviation**2)) + 1e-6
         deviation = np.maximum(deviation, np.maximum(chance, least))
         roots = np.cbrt(cls(mean, deviation, 0.0, 1.0).excess(samples))
-        low, level, high = np.quantile(roots, LOWER_TO_UPPER)
+        low, level, high = _quantiles(roots)
         return cls(mean, deviation, float(level), max(level - low, high - level, LEAST_BREADTH))
 
     def excess(self, sums: F64) -> F64:
         """Sum over the blocks the squares of what lies above chance, in standard deviations."""
-        above = np.maximum((sums - self.mean) / self.deviation, 0.0)
-        total: F64 = (above**2).sum(axis=1)
+        total = np.empty(len(sums))
+        _excess(sums, self.mean, self.deviation, total)
         return total
 
     def scores(self, sums: F64) -> F64:
@@ -274,14 +341,30 @@ class BlockNull:
         return scores
 
 
+def _quantiles(samples: F64) -> F64:
+    """Return the quantiles `LOWER_TO_UPPER` along the last axis, in the first."""
+    ordered = np.sort(samples, axis=-1)
+    at = np.rint(np.array(LOWER_TO_UPPER) * (ordered.shape[-1] - 1)).astype(np.int64)
+    quantiles: F64 = np.moveaxis(ordered[..., at], -1, 0).astype(np.float64)
+    return np.ascontiguousarray(quantiles)
+
+
+@kernel("void(float64[:, ::1], float64[::1], float64[::1], float64[::1])")
+def _excess(sums, mean, deviation, total):  # type: ignore[no-untyped-def]
+    for k in range(len(total)):
+        total[k] = 0.0
+        for j in range(len(mean)):
+            above = (sums[k, j] - mean[j]) / deviation[j]
+            if above > 0.0:
+                total[k] += above * above
+
+
 def agreeing_stretch(query: SoftBits, evidence: Evidence, offset: int) -> tuple[int, int]:
     """Return the range of the query's frames on which it agrees with a track at an offset."""
     n = len(query.signed)
-    sums = np.zeros((1, n, 32), np.float32)
-    offsets = np.array([offset])
-    starts = _starts(evidence, offsets)
-    _agreements(evidence.frames, evidence.values, query.signed, offsets, starts, sums)
-    agreement = sums[0].sum(axis=1, dtype=np.float64)
+    by_frame = replace(query, n_blocks=n)
+    sums = agreements(by_frame, evidence, np.array([offset])).reshape(n, N_REGIONS)
+    agreement = sums.sum(axis=1, dtype=np.float64)
     weight = query.weights()
     typical = max(float(agreement.sum()) / max(float(weight.sum()), 1e-9), 0.1)
     # Largest difference of two points of the running sum (Kadane's maximum subarray).
@@ -306,13 +389,40 @@ def common_null(query: SoftBits, sound: Evidence, n: int) -> BlockNull | None:
 
 
 def best_offset(
-    query: SoftBits, evidence: Evidence, around: int, nulls: Sequence[BlockNull]
+    query: SoftBits, evidence: Evidence, around: I64, nulls: Sequence[BlockNull], *, stride: int = 1
 ) -> tuple[float, float]:
-    """Return the offset in the vicinity at which the mean score is highest, and that score."""
+    """Return the offset at which the mean score is highest, and that score.
+
+    Parameters
+    ----------
+    query : SoftBits
+    evidence : Evidence
+        Sub-fingerprints of the track.
+    around : ndarray of int64, shape (n,)
+        Offsets in whose vicinity is searched, at least one.
+    nulls : sequence of BlockNull
+        What chance gives; where there are none, every score is zero.
+    stride : int
+        Frames between the offsets tried: 1 or 3.
+    """
     if not nulls:
-        return float(around), 0.0
-    offsets = around + np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1)
+        return float(around[0]), 0.0
+    near = np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1, stride)
+    offsets = (around[:, None] + near).ravel()
     sums = agreements(query, evidence, offsets)
-    scores = np.mean([null.scores(sums) for null in nulls], axis=0)
+    scores = nulls[0].scores(sums)
+    for null in nulls[1:]:
+        scores += null.scores(sums)
     best = int(np.argmax(scores))
-    return float(offsets[best]), float(scores[best])
+    return float(offsets[best]), float(scores[best]) / len(nulls)
+
+
+def best_share(query: SoftBits, evidence: Evidence, around: int) -> tuple[float, float]:
+    """Return the offset in the vicinity at which most of the weight agrees, and what share does.
+
+    Less apt than a score to tell a match from chance, but with a sharper peak.
+    """
+    offsets = around + np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1)
+    agreement = agreements(query, evidence, offsets).sum(axis=1)
+    best = int(np.argmax(agreement))
+    return float(offsets[best]), float(agreement[best]) / max(float(query.weights().sum()), 1e-9)

@@ -142,12 +142,16 @@ def align_stretches(
     """
     found = [align(query, each.blocks, fineness=fineness, side=side) for each in (likely, chance)]
     firsts = np.concatenate([likely.firsts, chance.firsts])
-    track_ids = np.concatenate([each.track_ids for each in found])
     scores = np.concatenate([each.scores for each in found])
     offsets = np.concatenate([each.offsets for each in found]) + fineness * firsts
     by_score = np.argsort(-scores, kind="stable")
-    best = by_score[np.unique(track_ids[by_score], return_index=True)[1]]
-    return replace(found[1], track_ids=track_ids[best], scores=scores[best], offsets=offsets[best])
+    track_ids = np.concatenate([each.track_ids for each in found])[by_score]
+    track_ids, first, which = np.unique(track_ids, return_index=True, return_inverse=True)
+    moments = np.zeros((len(track_ids), 3))
+    of_chance = np.concatenate([np.zeros_like(found[0].moments), found[1].moments])
+    np.add.at(moments, which, of_chance[by_score])
+    best = by_score[first]
+    return Alignments(track_ids, scores[best], offsets[best], moments)
 
 
 def _cut(block: EmbeddingBlock, rows: I64, first: I64, counts: I64) -> EmbeddingBlock:

@@ -2,8 +2,9 @@
 
 Exact: nothing is left out, and what decides is the whole query, not a list of candidates for each
 of its embeddings. S. Chang et al., "Neural Audio Fingerprint for High-specific Audio Retrieval
-based on Contrastive Learning" (ICASSP 2021) score candidates by the same mean of aligned
-similarities.
+based on Contrastive Learning" (ICASSP 2021) score candidates by the mean of aligned similarities;
+here each counts by its fourth power. A true place is very like the query where noise lets it be,
+while a false one is a little like it all along.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ UNIT = 4096
 """What a query's component of 1 becomes: the rounding of queries is lost beside the stored one."""
 
 MOST_STEPS = 256
-"""Embeddings of a query at most, so that the sums of their products stay below 2**31."""
+"""Embeddings of a query at most."""
 
 USUAL_DIMENSIONS = 128
 """Of embeddings: a loop of known length takes half the time."""
@@ -34,19 +35,18 @@ class Alignments:
     track_ids : ndarray of int64, shape (t,)
         The tracks.
     scores : ndarray of float64, shape (t,)
-        Mean aligned similarity.
+        Mean fourth power of the aligned similarities; negative ones count as 0.
     offsets : ndarray of int64, shape (t,)
         Track time minus query time, in steps of the query.
-    n, mean, variance : int, float, float
-        Of the scores of all alignments that lay the whole query onto a track.
+    moments : ndarray of float64, shape (t, 3)
+        Of the alignments that lay the whole query onto the track: their number, the sum of their
+        scores, that of the squares.
     """
 
     track_ids: I64
     scores: F64
     offsets: I64
-    n: int
-    mean: float
-    variance: float
+    moments: F64
 
 
 def align(
@@ -68,37 +68,34 @@ def align(
     """
     whole = normaliser(query, fineness=fineness, side=side)
     codes = np.rint(query * np.float32(UNIT)).astype(np.int16)
-    ids, scores, offsets = [], [], []
-    moments = np.zeros(3)
+    ids, scores, offsets, moments = [], [], [], []
     for block in blocks:
         n = len(block.track_ids)
-        best, where = np.empty(n), np.empty(n, np.int64)
+        best, where, powers = np.empty(n), np.empty(n, np.int64), np.zeros((n, 3))
         if n:
             _align(
                 block.codes,
                 block.starts,
                 block.counts,
-                block.scales / (UNIT * whole),
+                (block.scales / UNIT).astype(np.float32),
                 codes,
                 fineness,
                 side,
-                np.empty(fineness * int(block.counts.max()) + len(query) + 2, np.int32),
+                whole,
+                np.empty(fineness * int(block.counts.max()) + len(query) + 2, np.float32),
                 best,
                 where,
-                moments,
+                powers,
             )
         ids.append(block.track_ids)
         scores.append(best)
         offsets.append(where)
-    count = max(moments[0], 1.0)
-    mean = moments[1] / count
+        moments.append(powers)
     return Alignments(
         np.concatenate([np.empty(0, np.int64), *ids]),
         np.concatenate([np.empty(0), *scores]),
         np.concatenate([np.empty(0, np.int64), *offsets]),
-        int(moments[0]),
-        mean,
-        max(moments[2] / count - mean * mean, 0.0),
+        np.concatenate([np.empty((0, 3)), *moments]),
     )
 
 
@@ -140,11 +137,11 @@ def similarities(query: F32, track: Embeddings, offset: int, *, fineness: int) -
 
 
 @kernel(
-    "void(int8[::1], int64[::1], int64[::1], float64[::1], int16[:, ::1], int64, float64,"
-    " int32[::1], float64[::1], int64[::1], float64[::1])"
+    "void(int8[::1], int64[::1], int64[::1], float32[::1], int16[:, ::1], int64, float64, float64,"
+    " float32[::1], float64[::1], int64[::1], float64[:, ::1])"
 )
 def _align(  # type: ignore[no-untyped-def]
-    codes, starts, counts, scales, queries, fineness, side, sums, scores, offsets, moments
+    codes, starts, counts, scales, queries, fineness, side, whole, sums, scores, offsets, moments
 ):
     # Products of the k-th frame and step s go to the sum of offset `fineness * k - s`, which is
     # at index `offset + m` of the sums: one is free at either end, for the steps beside.
@@ -153,7 +150,7 @@ def _align(  # type: ignore[no-untyped-def]
         n = counts[track]
         n_sums = fineness * n + m + 2
         for i in range(n_sums):
-            sums[i] = 0
+            sums[i] = np.float32(0.0)
         for k in range(n):
             at = starts[track] + k * d
             row = codes[at : at + d]
@@ -168,16 +165,18 @@ def _align(  # type: ignore[no-untyped-def]
                     for j in range(d):
                         x = np.int32(np.int32(row[j]) * np.int32(query[j]))
                         product = np.int32(product + x)
-                sums[fineness * k - s + m] += product
+                similarity = max(np.float32(product) * scales[track], np.float32(0.0))
+                square = similarity * similarity
+                sums[fineness * k - s + m] += square * square
         best, best_at = -1e300, 1
         for i in range(1, n_sums - 1):
             score = sums[i] + side * (sums[i - 1] + sums[i + 1])
             if score > best:
                 best, best_at = score, i
             if i >= m and i <= m + fineness * (n - 1) - (m - 1):
-                score *= scales[track]
-                moments[0] += 1.0
-                moments[1] += score
-                moments[2] += score * score
-        scores[track] = best * scales[track]
+                score /= whole
+                moments[track, 0] += 1.0
+                moments[track, 1] += score
+                moments[track, 2] += score * score
+        scores[track] = best / whole
         offsets[track] = best_at - m

@@ -107,24 +107,23 @@ def vote(
     # In the axis' own type: a conversion of the axis would cost more than the vote.
     latest = ((where + duration) // fineness).astype(axis.bases.dtype)
     slots = np.searchsorted(axis.bases, latest, side="right") - 1
-    candidates = []
-    for k in np.argsort(-n_aligned, kind="stable"):
-        slot = int(slots[k])
-        if n_aligned[k] < 2:
-            continue
-        base, length = int(axis.bases[slot]) * fineness, int(axis.n_frames[slot]) * fineness
-        start, stop = base - duration, base + length + 1
-        first, last = np.searchsorted(diagonals, (start, stop))
-        candidates.append(
-            Candidate(
-                track_id=int(axis.track_ids[slot]),
-                offset=float(where[k] + width / 2 - base),
-                n_aligned=int(n_aligned[k]),
-                expected=float((last - first) * (width + 1) / (length + duration)),
-                speed=speed,
-            )
-        )
-    return candidates
+    order = np.argsort(-n_aligned, kind="stable")
+    order = order[n_aligned[order] >= 2]
+    slots = slots[order]
+    bases = axis.bases[slots].astype(np.int64) * fineness
+    lengths = axis.n_frames[slots].astype(np.int64) * fineness
+    first = np.searchsorted(diagonals, bases - duration)
+    last = np.searchsorted(diagonals, bases + lengths + 1)
+    expected = (last - first) * (width + 1) / (lengths + duration)
+    offsets = where[order] + width / 2 - bases
+    rows = zip(
+        axis.track_ids[slots].tolist(),
+        offsets.tolist(),
+        n_aligned[order].tolist(),
+        expected.tolist(),
+        strict=True,
+    )
+    return [Candidate(*row, speed) for row in rows]
 
 
 def _cut(diagonals: I64, starts: I64, stops: I64) -> I64:
@@ -195,12 +194,15 @@ def _histogram_peaks(diagonals, width, where, n_aligned):  # type: ignore[no-unt
     best_start = diagonals[0]
     for i in range(n + 1):
         if i == n or diagonals[i] - best_start > width:
-            if best > n_aligned[weakest]:
+            lowest = n_aligned[weakest]
+            if best > lowest:
                 n_aligned[weakest] = best
                 where[weakest] = best_start
                 for k in range(n_peaks):
                     if n_aligned[k] < n_aligned[weakest]:
                         weakest = k
+                        if n_aligned[k] == lowest:
+                            break
             best = 0
             if i == n:
                 break

@@ -80,17 +80,20 @@ class Run:
     config : Config
     out : Path
         Where `LAST` and `BEST` are written; a run goes on from a `LAST` that is there.
+    make : callable
+        Makes the net of a configuration; any that embeds segments will do.
     """
 
     config: Config
     out: Path
+    make: Callable[[Config], nn.Module] = Net.configured
     step: int = 0
     seconds: float = 0.0
     best: float = -1.0
     validations: list[dict[str, float]] = field(default_factory=list)
     device: torch.device = field(init=False)
-    net: Net = field(init=False)
-    average: Net = field(init=False)
+    net: nn.Module = field(init=False)
+    average: nn.Module = field(init=False)
     optimiser: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +104,7 @@ class Run:
         else:
             torch.backends.cudnn.benchmark = True  # segments are all of one shape
         torch.manual_seed(self.config.seed)
-        net = Net.configured(self.config)
+        net = self.make(self.config)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = deepcopy(self.net).eval().requires_grad_(False)
         decayed = [weights for weights in self.net.parameters() if weights.ndim > 1]

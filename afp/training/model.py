@@ -96,8 +96,15 @@ def n_parameters(net: nn.Module) -> int:
     return sum(weights.numel() for weights in net.parameters())
 
 
-def n_operations(net: nn.Module) -> int:
-    """Count the multiplications and additions, as one, of the convolutions and linear layers."""
+def n_operations(net: nn.Module, shape: tuple[int, int] = (N_FRAMES, N_BANDS)) -> int:
+    """Count the multiplications and additions, as one, of the convolutions and linear layers.
+
+    Parameters
+    ----------
+    net : Module
+    shape : tuple of int
+        Frames and bands of a segment.
+    """
     total = 0
 
     def add(module: nn.Module, _arguments: object, output: Tensor) -> None:
@@ -110,7 +117,7 @@ def n_operations(net: nn.Module) -> int:
     was_training = net.training
     net.eval()
     with torch.no_grad():
-        net(torch.zeros(1, N_FRAMES, N_BANDS))
+        net(torch.zeros(1, *shape))
     net.train(was_training)
     for handle in handles:
         handle.remove()
