@@ -308,11 +308,24 @@ def test_everything_of_a_grid_is_in_its_json(grid):
         "speech": grid.noise,
         "store": Path("store"),
         "seed": 1,
+        "distractors": grid.music[:1],
     }
     assert set(others) == set(Grid.__dataclass_fields__)
     for name, value in others.items():
         changed = replace(grid, **{name: value}).as_json()
         assert {key for key in changed if changed[key] != grid.as_json()[key]} == {name}
+
+
+def test_distractors_are_indexed_and_never_asked_for(grid, songs, tmp_path):
+    few = replace(grid, music=songs[:3], distortions=grid.distortions[:1], seconds=(2.0,))
+    alone = run(replace(few, queries=12), n_workers=1)
+    asked = {content_id(path) for path in songs[:3]}
+    others = {content_id(path): path for path in songs[3:] if content_id(path) not in asked}
+    beside = run(replace(few, queries=12, distractors=tuple(others.values())), n_workers=1)
+    assert beside.about.tracks == alone.about.tracks + len(others)
+    for outcome in (alone, beside):
+        assert {row.truth.track for row in outcome.rows if row.truth} <= asked
+    assert [row.truth for row in beside.rows] == [row.truth for row in alone.rows]
 
 
 def test_the_store_as_it_is(grid, songs, tmp_path):

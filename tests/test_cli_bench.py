@@ -107,8 +107,9 @@ def test_the_store_as_it_is(indexed, tmp_path):
     others = write_wav(tmp_path / "other.wav", song(77, seconds=6.0))
     out, _ = indexed("bench", others, "--use-store", "--distort", "clean", *SMALL)
     assert table(out)[0]["right"] == "1.0000"
-    _, err = indexed("bench", "--use-store", "-p", "density=50", status=2)
-    assert "--use-store" in err
+    for option in (("-p", "density=50"), ("--distractors", others)):
+        _, err = indexed("bench", "--use-store", *option, status=2)
+        assert "--use-store" in err
 
 
 def test_list(cli):

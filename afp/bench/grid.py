@@ -37,6 +37,8 @@ class Grid:
     ----------
     music : tuple of Path
         Files to index, and to keep out.
+    distractors : tuple of Path
+        Files to index beside them, that no query is of.
     distortions : tuple of Distortion
     seconds : tuple of float
         Lengths of queries.
@@ -64,6 +66,7 @@ class Grid:
     speech: Path | None = None
     store: Path | None = None
     seed: int = 0
+    distractors: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if any(seconds != round(seconds, 4) for seconds in self.seconds):
@@ -130,6 +133,7 @@ class Grid:
             },
             "store": self.store and str(self.store.absolute()),
             "seed": self.seed,
+            "distractors": _identity(self.distractors),
         }
 
 

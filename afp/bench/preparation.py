@@ -71,7 +71,7 @@ class _Preparation:
         if self._task.stopped:
             return None
         self._try_out(sounds)
-        backends = self._indexed(kept)
+        backends = self._indexed([*kept, *self._task.grid.distractors])
         if self._task.stopped:
             return None
         indexed = contents(next(iter(self._task.stores.values())))
@@ -173,10 +173,12 @@ class _Preparation:
 
     def _usable(self, indexed: Indexed) -> list[Source]:
         """Keep what excerpts can be drawn from."""
-        there = [source for source in indexed.sources if os.path.exists(source.path)]  # noqa: PTH110
-        if len(there) < len(indexed.sources):
-            n = len(indexed.sources) - len(there)
-            self._task.tell(Remark(f"{n} of {len(indexed.sources)} indexed files are gone"))
+        others = set(map(os.fspath, self._task.grid.distractors))
+        asked = [source for source in indexed.sources if source.path not in others]
+        there = [source for source in asked if os.path.exists(source.path)]  # noqa: PTH110
+        if len(there) < len(asked):
+            n = len(asked) - len(there)
+            self._task.tell(Remark(f"{n} of {len(asked)} indexed files are gone"))
         return self._long_enough(there, "indexed")
 
     def _long_enough(self, sources: Sequence[Source], which: str) -> list[Source]:

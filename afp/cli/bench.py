@@ -122,6 +122,9 @@ class _Lengths(click.ParamType):  # type: ignore[type-arg]
     metavar="SHARE",
     help="Share of the music to keep out of the store, to count false answers.",
 )
+@options.folder(
+    "distractors", "Music to index too, that no clip is taken from; may repeat.", multiple=True
+)
 @options.folder("noise", "Recordings of noise.")
 @options.folder("ir", "Impulse responses of rooms.")
 @options.folder("speech", "Recordings of speech.")
@@ -148,6 +151,7 @@ def command(
     backends: tuple[str, ...],
     parameters: tuple[str, ...],
     absent: float,
+    distractors: tuple[str, ...],
     noise: Path | None,
     ir: Path | None,
     speech: Path | None,
@@ -181,6 +185,11 @@ def command(
             "-p is for a store that is made; --use-store takes it as it is",
             hint="leave one of them out",
         )
+    if distractors and use_store:
+        raise UsageError(
+            "--distractors are for a store that is made; --use-store takes it as it is",
+            hint="leave one of them out",
+        )
     scores.require_means(report, plot)
     from afp.bench.grid import Grid
     from afp.bench.run import run
@@ -192,8 +201,9 @@ def command(
     of_store = _store_backends(store_path) if use_store or not music else {}
     names = backends or tuple(of_store) or (DEFAULT_BACKEND,)
     given = dict(map(options.parsed, parameters))
+    files = _files(music, store_path, use_store=use_store)
     grid = Grid(
-        music=_files(music, store_path, use_store=use_store),
+        music=files,
         distortions=chosen,
         seconds=seconds,
         queries=queries,
@@ -204,6 +214,7 @@ def command(
         speech=speech,
         store=store_path if use_store else None,
         seed=seed,
+        distractors=tuple(sorted(set(_walked(distractors)) - set(files))) if distractors else (),
     )
     _tell_substitutes(chosen, noise, ir)
     with Interruption() as interruption, BenchProgress() as progress:
@@ -290,23 +301,26 @@ def _store_backends(store_path: Path) -> "dict[str, dict[str, Parameter]]":
         return {name: dict(record.parameters) for name, record in sorted(store.backends().items())}
 
 
-def _files(music: Sequence[str], store_path: Path, *, use_store: bool) -> tuple[Path, ...]:
-    """Find the music: in the folders that are named, else what the store was made from."""
+def _walked(folders: Sequence[str]) -> tuple[Path, ...]:
+    """Find the audio files in folders."""
     from afp.audio import walk
 
+    unreadable: list[InputError] = []
+    found = [
+        Path(file.path).absolute()
+        for file in walk(folders, on_error=lambda path, error: unreadable.append(error))
+    ]
+    for error in unreadable:
+        terminal.warn(str(error))
+    if not found:
+        raise InputError(f"no audio in {', '.join(folders)}", hint="name a folder with music files")
+    return tuple(sorted(set(found)))
+
+
+def _files(music: Sequence[str], store_path: Path, *, use_store: bool) -> tuple[Path, ...]:
+    """Find the music: in the folders that are named, else what the store was made from."""
     if music:
-        unreadable: list[InputError] = []
-        found = [
-            Path(file.path).absolute()
-            for file in walk(music, on_error=lambda path, error: unreadable.append(error))
-        ]
-        for error in unreadable:
-            terminal.warn(str(error))
-        if not found:
-            raise InputError(
-                f"no audio in {', '.join(music)}", hint="name a folder with music files"
-            )
-        return tuple(sorted(set(found)))
+        return _walked(music)
     if use_store:
         return ()
     from afp.store import Store
