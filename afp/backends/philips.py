@@ -57,13 +57,13 @@ SPACING_SECONDS = 0.116  # between the moments of a hash
 BLOCK_SECONDS = 1.0
 STEP = 2  # frames of a query between those that are hashed
 PROBES = 5000  # hashes to look up for a second of a query
-SPEED_STEP, SPEED_PROBES = 4, 1200  # the same at each of the other speeds
+SPEED_STEP, SPEED_PROBES = 4, 1000  # the same at each of the other speeds
 VERIFIED_STEP = 4  # frames of a query between those that are laid onto tracks
 MAX_HITS = 1_000_000  # at any one speed
 
 HISTOGRAM_WIDTH = 3  # frames
-N_CANDIDATES, SPEED_CANDIDATES = 1500, 20  # at nominal speed, and at each of the others
-N_TRACKS = 200  # that are laid onto the query
+N_CANDIDATES, SPEED_CANDIDATES = 1000, 12  # at nominal speed, and at each of the others
+N_TRACKS = 150  # that are laid onto the query
 SPEEDS = np.arange(-5, 6) * 0.01 + 1.0  # of the query: seconds of a track in one of its own
 OTHER_SPEEDS = np.delete(np.linspace(0.95, 1.05, 7), 3)  # that are searched; a hash bears 0.8 %
 SPEED_STEPS = (0.005, 0.0025, 0.001)  # of the search around a candidate's speed
@@ -275,7 +275,7 @@ class Backend:
                 bits = self._overlap(query, speed, evidence, around)
                 return best_offset(bits, evidence, np.array([around]), nulls)
 
-            offset, speed, score = self._climb(query, placed, offset, speed, score)
+            offset, speed, score = self._climb(query, placed, offset, speed, score, SPEED_STEPS)
             if speed != alignment.speed:
                 around = round(offset)
                 bits = self._overlap(query, speed, evidence, around)
@@ -292,10 +292,11 @@ class Backend:
         offset: float,
         speed: float,
         score: float,
+        steps: Sequence[float],
     ) -> tuple[float, float, float]:
         """Go from an offset and a speed to where a score is highest; return these and that."""
         middle = 0.5 * query.seconds / self.hop_seconds
-        for step in SPEED_STEPS:
+        for step in steps:
             climbing = True
             while climbing:
                 climbing = False
@@ -366,7 +367,7 @@ class Backend:
                 return best_share(query.soft_bits(speed, step=1), evidence, around)
 
             offset, share = placed(speed, round(offset))
-            offset, speed, _ = self._climb(query, placed, offset, speed, share)
+            offset, speed, _ = self._climb(query, placed, offset, speed, share, SPEED_STEPS[1:])
         prints, frame = query.prints(speed), round(offset)
         bits = soft_bits(prints.bits, prints.odds, n_blocks=len(prints))
         first, last = agreeing_stretch(bits, evidence, frame)

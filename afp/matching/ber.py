@@ -354,9 +354,8 @@ def _excess(sums, mean, deviation, total):  # type: ignore[no-untyped-def]
     for k in range(len(total)):
         total[k] = 0.0
         for j in range(len(mean)):
-            above = (sums[k, j] - mean[j]) / deviation[j]
-            if above > 0.0:
-                total[k] += above * above
+            above = max((sums[k, j] - mean[j]) / deviation[j], 0.0)
+            total[k] += above * above
 
 
 def agreeing_stretch(query: SoftBits, evidence: Evidence, offset: int) -> tuple[int, int]:
