@@ -48,21 +48,23 @@ INSIDE = 0.5  # of the typical similarity: what a segment in the matching stretc
 SNAP_SECONDS = 0.75
 
 # What a score is held against, whichever is most: the fifth best track, as four others may hold the
-# same music; so many standard deviations above the mean of all alignments; what is scored by tones
-# and glides alone, as they are like any other tone: a power of the likeness to them that is near 1
-# for nothing else. The deviation starts from a usual one,
-# as if so many alignments had it. The excess counts in units of the geometric mean of that
-# deviation and the rival's score: the higher the rivals, the wider they scatter.
+# same music; what that is in a large store, from the deviation of the scores and the length of the
+# query; what is scored by tones and glides alone, as they are like any other tone: a power of the
+# likeness to them that is near 1 for nothing else. The excess counts in units of the geometric mean
+# of that and the deviation: the higher the rivals, the wider they scatter.
 RIVAL = 5
-LEAST_DEVIATIONS = 3.0
-PLAIN_POWER = 8
-USUAL_DEVIATION, USUAL_COUNT = 0.003, 200
+RIVAL_DEVIATIONS, RIVAL_DECAY = 17.7, 0.216  # for one embedding, and with their number
+PLAIN_POWER = 7
 
-# Fitted on 2,100 clips of 1 to 10 s, clean, noisy and in rooms, of tracks that the net had not been
-# trained on and that were left out of a store of 333. Beyond these, the rival rises with the best
-# as the store grows; a smaller store counts as that many fewer chances for a rival.
-NULL = NullModel(score=1.04, decay=0.69, hours=math.inf)
-FITTED_TRACKS = 333
+# The deviation is that of a track which is more like the query than most others, without the best
+# ones, which may hold it; and as if some tracks more had the usual one.
+DEVIATION_QUANTILE = 0.95
+USUAL_DEVIATION, USUAL_TRACKS = 0.0041, 3
+
+# Fitted on 1,800 clips of 1 to 10 s, clean, noisy and in rooms, of tracks that the net had not been
+# trained on and that were left out of a store of 333, and held against stores of 5 to 100 of them.
+# Beyond these, the rival rises with the best as the store grows.
+NULL = NullModel(score=0.12, decay=0.73, hours=math.inf)
 
 
 class Backend:
@@ -145,7 +147,7 @@ class Backend:
         vectors[steps] = query.vectors
         vectors = vectors[:MOST_STEPS]
         found = self._align(query.vectors, steps[steps < MOST_STEPS], vectors, index)
-        p_false = _p_false(found, self._plainness(query.vectors), index.n_tracks)
+        p_false = _p_false(found, self._plainness(query.vectors), len(query))
         order = np.argsort(-found.scores, kind="stable")[:limit]
         seconds = float(query.dense["seconds"])
         return [
@@ -227,22 +229,23 @@ class _Alignment:
     p_false: float
 
 
-def _p_false(found: Alignments, plainness: float, n_tracks: int) -> Callable[[float], float]:
+def _p_false(found: Alignments, plainness: float, n_heard: int) -> Callable[[float], float]:
     """Return what tells the p_false of a score among the alignments of its query."""
+    n = len(found.scores)
     by_score = np.argsort(-found.scores, kind="stable")
-    # Without the best tracks: in a small store the place itself would make the deviation.
-    n, total, squares = found.moments[by_score[RIVAL - 1 :]].sum(axis=0)
-    mean = total / max(n, 1.0)
-    usual = USUAL_COUNT * USUAL_DEVIATION**2
-    deviation = math.sqrt((max(squares - n * mean**2, 0.0) + usual) / (n + USUAL_COUNT))
-    level = max(mean + LEAST_DEVIATIONS * deviation, max(plainness, 0.0) ** PLAIN_POWER)
-    if len(found.scores) >= RIVAL:
+    count, _, squares = found.moments[by_score[min(RIVAL - 1, n // 4) :]].T
+    usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
+    powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
+    deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))
+    level = max(
+        RIVAL_DEVIATIONS * deviation * n_heard**-RIVAL_DECAY, max(plainness, 0.0) ** PLAIN_POWER
+    )
+    if n >= RIVAL:
         level = max(level, float(found.scores[by_score[RIVAL - 1]]))
-    n_trials = max(FITTED_TRACKS / n_tracks, 1.0)
+    spread = math.sqrt(deviation * (level + deviation))
 
     def p_false(score: float) -> float:
-        spread = math.sqrt(deviation * (level + deviation))
-        return NULL.p_false((score - level) / spread, store_hours=0.0, n_trials=n_trials)
+        return NULL.p_false((score - level) / spread, store_hours=0.0)
 
     return p_false
 
