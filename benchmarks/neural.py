@@ -1,0 +1,240 @@
+"""How the embeddings do on music, noises and rooms that their net was not trained on.
+
+The protocol of Chang et al. (ICASSP 2021) and harder conditions, with short clips: clips of music
+that training never saw, looked up among it and the music of the training as distractors. Half of
+the unseen tracks are kept out of the store, to count false answers. Much music repeats itself, so
+places are held against what the same clips get undistorted. Hash backends and the fusion of both
+stand beside. A ladder of fewer distractors tells how the figures depend on the size of the store.
+
+    python benchmarks/neural.py --music ~/unseen --distractors ~/music --noise ~/noise --ir ~/rooms
+    python benchmarks/neural.py … --queries 20 --seconds 1,3 --out /tmp/n
+"""
+
+# ruff: noqa: E402 - threads of a BLAS beside the processes only get in the way
+import os
+
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from measure import distortions_of, lengths_of, measure
+from output import RESULTS, note, print_section, script, write_json
+
+from afp.audio import walk
+from afp.bench.grid import Grid
+from afp.bench.rows import Row, write_rows
+from afp.bench.scores import Cell, Scores
+from afp.bench.scoring import as_json, score
+from afp.bench.table import Section
+
+CONDITIONS = ("clean", "chang", "noise:snr=0,-5", "phone")
+BACKENDS = ("shazam", "neural", "fused")
+LADDER = (0.25, 0.5)  # shares of the distractors, beside all of them
+LADDER_CONDITION = "chang"
+ABSENT = 0.5
+
+TARGETS = {
+    **{("chang", s): share for s, share in ((1, 92), (2, 97), (3, 98.5), (5, 99.5), (10, 99.9))},
+    **{("noise:snr=0", s): share for s, share in ((1, 85), (2, 95))},
+    ("noise:snr=-5", 3): 90,
+    **{("phone", s): share for s, share in ((3, 90), (5, 95))},
+}
+"""Right track of the first answers of `neural`, in %, whatever their p_false."""
+
+NEAR_OF_CLEAN = 95.0
+"""Near places under the first condition with targets, in % of those of clean clips, from 2 s on."""
+
+
+def tracks(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """List the audio files in folders, sorted."""
+    return tuple(sorted({Path(file.path).absolute() for file in walk(folders)}))
+
+
+def thinned(paths: Sequence[Path], share: float) -> tuple[Path, ...]:
+    """Keep a share of some files, evenly chosen."""
+    n = round(share * len(paths))
+    return tuple(paths[i * len(paths) // n] for i in range(n))
+
+
+def held(cell: Cell, clean: Cell | None) -> dict[str, Any]:
+    """Hold a cell against its target and against the clean one."""
+    target = TARGETS.get((cell.condition, cell.seconds)) if cell.backend == "neural" else None
+    any_track, missed = 100 * cell.any_track.share, []
+    if target is not None and any_track < target:
+        missed.append("track")
+    near_of_clean = None
+    if clean is not None and clean.any_near.k:
+        near_of_clean = 100 * cell.any_near.share / clean.any_near.share
+        is_asked = (
+            cell.backend == "neural" and cell.condition == LADDER_CONDITION and cell.seconds >= 2
+        )
+        if is_asked and near_of_clean < NEAR_OF_CLEAN:
+            missed.append("near")
+    return {
+        "backend": cell.backend,
+        "condition": cell.condition,
+        "seconds": cell.seconds,
+        "target": target,
+        "near_of_clean": near_of_clean,
+        "missed": missed,
+    }
+
+
+def judge(scores: Scores) -> list[dict[str, Any]]:
+    """Hold every cell against what is wanted."""
+    clean = {(c.backend, c.seconds): c for c in scores.cells if c.condition == "clean"}
+    return [held(cell, clean.get((cell.backend, cell.seconds))) for cell in scores.cells]
+
+
+def table(scores: Scores, verdicts: Sequence[dict[str, Any]]) -> Section:
+    """Lay the backends side by side."""
+    names = [cost.backend for cost in scores.costs]
+    right = (
+        "s",
+        *(f"{name}{part}" for name in names for part in (" right %", " any %", " near %")),
+    )
+    by_cell: dict[tuple[str, float], dict[str, Cell]] = {}
+    for cell in scores.cells:
+        by_cell.setdefault((cell.condition, cell.seconds), {})[cell.backend] = cell
+    notes = {(v["condition"], v["seconds"]): v for v in verdicts if v["backend"] == "neural"}
+    rows: list[tuple[str, ...]] = []
+    for (condition, seconds), cells in by_cell.items():
+        shares = [
+            f"{100 * value.share:.1f}"
+            for name in names
+            for value in (cells[name].track, cells[name].any_track, cells[name].any_near)
+        ]
+        verdict = notes.get((condition, seconds), {"target": None, "missed": []})
+        target = "" if verdict["target"] is None else f"{verdict['target']:g}"
+        missed = f"MISSED: {', '.join(verdict['missed'])}" if verdict["missed"] else ""
+        rows.append((condition, f"{seconds:g}", *shares, target, missed))
+    columns = ("condition", *right, "neural any, wanted", "")
+    return Section(
+        "Right: named, p_false small enough; any: whatever p_false", columns, rows, right
+    )
+
+
+def ladder(grid: Grid, jobs: int | None) -> list[dict[str, Any]]:
+    """Measure one condition among fewer distractors."""
+    found = []
+    for share in LADDER:
+        note(f"{share:.0%} of the distractors")
+        fewer = replace(
+            grid,
+            distortions=distortions_of([LADDER_CONDITION]),
+            backends={"neural": {}},
+            distractors=thinned(grid.distractors, share),
+        )
+        about, rows = measure(fewer, n_workers=jobs)
+        scores = score(about, rows)
+        found += [
+            {
+                "hours": about.seconds / 3600,
+                "seconds": cell.seconds,
+                "any_track": cell.any_track.share,
+                "track": cell.track.share,
+                "n": cell.track.n,
+            }
+            for cell in scores.cells
+        ]
+    return found
+
+
+def print_ladder(steps: Sequence[dict[str, Any]], scores: Scores) -> None:
+    """Print the ladder, with all distractors as its last step."""
+    whole = [
+        {
+            "hours": scores.about.seconds / 3600,
+            "seconds": cell.seconds,
+            "any_track": cell.any_track.share,
+            "track": cell.track.share,
+        }
+        for cell in scores.cells
+        if (cell.backend, cell.condition) == ("neural", LADDER_CONDITION)
+    ]
+    right = ("hours in the store", "s", "right %", "any %")
+    rows: list[tuple[str, ...]] = [
+        (
+            f"{step['hours']:.1f}",
+            f"{step['seconds']:g}",
+            f"{100 * step['track']:.1f}",
+            f"{100 * step['any_track']:.1f}",
+        )
+        for step in [*steps, *whole]
+    ]
+    print_section(Section(f"neural, {LADDER_CONDITION}, by size of the store", right, rows, right))
+
+
+def print_absent(scores: Scores) -> None:
+    """Print how often clips of music that is not in the store get an answer."""
+    for absent in scores.absent:
+        false = absent.false
+        print(
+            f"{absent.backend}: {false.k} false of {false.n:,} clips of absent {absent.of} "
+            f"({100 * false.share:.2f} %, 95 % interval {100 * false.low:.2f} to "
+            f"{100 * false.high:.2f})"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--music", type=Path, nargs="+", required=True, help="what training never saw"
+    )
+    parser.add_argument("--distractors", type=Path, nargs="+", default=[], help="other music")
+    parser.add_argument("--noise", type=Path, help="noises that training never heard")
+    parser.add_argument("--ir", type=Path, help="rooms that training never heard")
+    parser.add_argument("-b", "--backend", action="append", help=f"[{' '.join(BACKENDS)}]")
+    parser.add_argument("--seconds", default="1,2,3,5,10", help="[%(default)s]")
+    parser.add_argument("--queries", type=int, default=100, help="a cell [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    parser.add_argument("--no-ladder", action="store_true", help="only with all distractors")
+    parser.add_argument("-j", "--jobs", type=int, help="processes [one a core]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder [%(default)s]")
+    parser.add_argument("--journal", type=Path, help="folder to go on from after an interruption")
+    arguments = parser.parse_args()
+    music = tracks(arguments.music)
+    grid = Grid(
+        music=music,
+        distractors=tuple(path for path in tracks(arguments.distractors) if path not in music),
+        distortions=distortions_of(CONDITIONS),
+        seconds=lengths_of(arguments.seconds),
+        queries=arguments.queries,
+        backends={name: {} for name in arguments.backend or BACKENDS},
+        absent=ABSENT,
+        noise=arguments.noise and arguments.noise.absolute(),
+        rooms=arguments.ir and arguments.ir.absolute(),
+        seed=arguments.seed,
+    )
+    about, rows = measure(grid, n_workers=arguments.jobs, journal=arguments.journal)
+    scores = score(about, rows)
+    verdicts = judge(scores)
+    print(
+        f"{about.tracks} tracks, {about.seconds / 3600:.1f} hours, "
+        f"{len(music)} tracks that the net has not heard"
+    )
+    print_section(table(scores, verdicts))
+    print()
+    print_absent(scores)
+    steps = [] if arguments.no_ladder else ladder(grid, arguments.jobs)
+    if steps:
+        print_ladder(steps, scores)
+    write(arguments.out, scores, rows, {"held": verdicts, "ladder": steps})
+
+
+def write(folder: Path, scores: Scores, rows: Sequence[Row], more: dict[str, Any]) -> None:
+    """Write the results and their rows."""
+    write_json(folder / "neural.json", {"scores": as_json(scores), **more})
+    short = [replace(row, answers=row.answers[:1]) for row in rows]
+    write_rows(folder / "neural.rows.jsonl.gz", scores.about, short)
+
+
+if __name__ == "__main__":
+    script(main)
