@@ -21,3 +21,48 @@ def test_rows_score_to_the_results(path):
 
 def test_there_are_rows():
     assert ROWS
+
+
+def kept(name):
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"no {path.name} is kept")
+    return json.loads(path.read_text())
+
+
+def test_search_is_held_against_float32_of_the_same_run():
+    results = kept("search")
+    by_size = {}
+    for row in results["figures"]:
+        by_size.setdefault(row["vectors"], []).append(row)
+    assert len(by_size) > 1
+    for rows in by_size.values():
+        base = rows[0]
+        assert base["method"] == "float32 exact"
+        assert base["track_recall"] == base["place_recall"] == 1.0
+        assert {"afp exact", "afp cells"} <= {row["method"] for row in rows}
+        for row in rows:
+            assert row["of_float32_exact"] == pytest.approx(row["median_ms"] / base["median_ms"])
+            assert row["median_ms"] <= row["p95_ms"]
+            assert 0 <= row["place_recall"] <= row["track_recall"] <= 1
+            for share in (row["track_recall"], row["place_recall"], row["right"]):
+                hits = share * results["queries"]
+                assert hits == pytest.approx(round(hits))
+
+
+def test_nets_are_compared_after_as_many_steps():
+    results = kept("networks")
+    nets = {row["name"]: row for row in results["networks"]}
+    assert "ours" in nets
+    assert nets["ours"]["steps"] == results["recipe"]["steps"]
+    for row in [*nets.values(), *results["ablations"]]:
+        assert row["of_steps"] == results["recipe"]["steps"]
+        assert 0 < row["steps"] <= row["of_steps"]
+        tracks = [share for name, share in row["scores"].items() if name.endswith("track")]
+        assert row["mean_track"] == pytest.approx(sum(tracks) / len(tracks))
+        for name, share in row["scores"].items():
+            assert 0 <= share <= row["scores"][name.replace("near", "track")] <= 1
+    for row in nets.values():
+        assert row["realtime"] < row["realtime_net_alone"]
+        if "own_operations" in row:
+            assert row["operations"] < row["own_operations"]
