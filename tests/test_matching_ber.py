@@ -13,6 +13,7 @@ from afp.matching.ber import (
     bit_errors,
     common_null,
     coverage,
+    n_runs,
     overlap,
     soft_bits,
     spread,
@@ -153,6 +154,29 @@ def test_the_offset_with_the_best_score_is_found_among_all_that_are_near():
     assert best_offset(query, evidence, np.array([20, 403, 700]), [null], stride=3)[0] == 400
     assert best_offset(query, evidence, np.array([20, 403, 700]), [null, null])[1] == score
     assert best_offset(query, evidence, np.array([20]), []) == (20.0, 0.0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 30))
+def test_runs_of_equal_bits_are_counted_by_their_weight(seed, n):
+    rng = np.random.default_rng(seed)
+    bits, odds = words(rng, n), rng.random((n, 32)).astype(np.float32)
+    weights = []
+    for m in range(32):
+        values = (bits >> np.uint32(m)) & 1
+        for t in range(n):
+            if t and values[t] == values[t - 1]:
+                weights[-1] += odds[t, m]
+            else:
+                weights.append(odds[t, m])
+    expected = sum(weights) ** 2 / sum(weight**2 for weight in weights)
+    assert n_runs(soft_bits(bits, odds, n_blocks=1)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_steady_bits_are_one_run_each():
+    bits, odds = np.full(50, 0x0F0F, np.uint32), np.ones((50, 32), np.float32)
+    assert n_runs(soft_bits(bits, odds, n_blocks=1)) == pytest.approx(32)
+    assert n_runs(soft_bits(bits, 0 * odds, n_blocks=1)) == 0.0
 
 
 def test_blocks_scatter_at_least_as_independent_bits_do():

@@ -42,6 +42,7 @@ from afp.matching.ber import (
     common_null,
     coverage,
     is_long_enough,
+    n_runs,
     overlap,
     soft_bits,
     spread,
@@ -78,6 +79,7 @@ MIN_NULL = 20  # places on its own track, on all of which the query lies in full
 MIN_OVERLAP_SECONDS = 0.5  # of a query and a track's sound
 PART = 0.9  # of the score counts where part of a query does: fewer blocks have a heavier tail
 WORTH_JUDGING = 4.0  # score from which a track, beside the best, is looked at closer
+RUNS_PER_SECOND = 70.0  # of equal bits in nearly all music; a lone tone has fewer, and tells less
 WORTH_REFINING = 3.5  # score from which speeds in between are tried
 PLAIN = 10.0  # score beside which candidates with far fewer hits are passed over
 SNAP_SECONDS = 0.75  # a match that ends so near the end of the query or the track ends there
@@ -283,6 +285,9 @@ class Backend:
                 offset, score = best_offset(bits, evidence, np.array([around]), nulls)
         if coverage(query.soft_bits(speed), evidence, np.array([round(offset)]))[0] < FULL:
             score *= PART
+        if score > 0:
+            enough = RUNS_PER_SECOND * query.seconds
+            score *= min(n_runs(query.soft_bits(1.0, step=1)) / enough, 1.0) ** 0.5
         return replace(alignment, offset=offset, speed=speed, score=score)
 
     def _climb(

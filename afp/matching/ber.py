@@ -86,6 +86,21 @@ def soft_bits(bits: U32, odds: F32, *, n_blocks: int, step: int = 1) -> SoftBits
     return SoftBits.of(signed, n_blocks=n_blocks, step=step)
 
 
+def n_runs(query: SoftBits) -> float:
+    """Count the runs of equal bits along time, as many as equally heavy ones would be.
+
+    Within a run bits are no evidence of their own. The inverse of Simpson's index of their weights.
+    """
+    along = np.ascontiguousarray(query.signed[:: query.step].T)
+    begins = np.ones(along.shape, np.bool_)
+    begins[:, 1:] = (along[:, 1:] > 0) != (along[:, :-1] > 0)
+    first = np.flatnonzero(begins)
+    if not len(first):
+        return 0.0
+    weights = np.add.reduceat(np.abs(along).ravel(), first, dtype=np.float64)
+    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-9))
+
+
 def coverage(query: SoftBits, evidence: Evidence, offsets: I64) -> F64:
     """Return the share (n,) of a query's weight that falls on frames a track has evidence of."""
     weights = query.weights()
