@@ -7,7 +7,7 @@ how improbable the best score is follows from the scores of the same query on al
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from afp.backends.protocol import Parameter
+from afp.backends.protocol import Parameter, Place, nowhere
 from afp.errors import StoreError, UsageError
 from afp.features import log_mel
 from afp.features.embedding import Embedder
 from afp.fingerprint import F32, F64, Fingerprint, Match
 from afp.index import IndexReader
-from afp.matching.inner_product import MOST_STEPS, Alignments, align, similarities
+from afp.matching.inner_product import MOST_STEPS, Alignments, align, score_at, similarities
 from afp.matching.significance import NullModel
 
 HOP_FRAMES = 16  # log-mel frames from one stored segment to the next
@@ -48,6 +48,9 @@ USUAL_DEVIATION, USUAL_COUNT = 0.1, 200
 # store counts as that many fewer chances for a rival.
 NULL = NullModel(score=0.54, decay=4.54, hours=math.inf)
 FITTED_TRACKS = 333
+
+# Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
+PLACE_NULL = NullModel(score=-2.33, decay=2.14, hours=math.inf)
 
 
 class Backend:
@@ -81,6 +84,7 @@ class Backend:
             )
         self._embed = Embedder(content, shown)
         self._plain = self._embed.plain()
+        self._last: tuple[Fingerprint, IndexReader, F32, Alignments] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.parameters(),)
@@ -106,13 +110,8 @@ class Backend:
         """Look a dense fingerprint up; see `afp.backends.Backend`."""
         if not len(query) or not index.n_tracks:
             return []
-        assert query.vectors is not None
-        steps = query.dense["steps"].astype(np.int64)
-        vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
-        vectors[steps] = query.vectors
-        vectors = vectors[:MOST_STEPS]
-        found = align(vectors, index.embedding_blocks(), fineness=FINENESS, side=SIDE)
-        p_false = _p_false(found, self._plainness(query.vectors))
+        vectors, found = self._laid(query, index)
+        null = self._null(query, found)
         order = np.argsort(-found.scores, kind="stable")[:limit]
         seconds = float(query.dense["seconds"])
         return [
@@ -121,7 +120,7 @@ class Backend:
                     int(found.track_ids[i]),
                     int(found.offsets[i]),
                     float(found.scores[i]),
-                    p_false(float(found.scores[i])),
+                    null.p_false(float(found.scores[i]), NULL),
                 ),
                 vectors,
                 seconds,
@@ -129,6 +128,55 @@ class Backend:
             )
             for i in order
         ]
+
+    def verify(
+        self, query: Fingerprint, index: IndexReader, places: Sequence[Place]
+    ) -> list[Match]:
+        """Judge places that others have named; see `afp.backends.Verifier`.
+
+        The score there is held against what that of `match` is held against.
+        """
+        if not len(query):
+            return [nowhere(place, index, 0.0, self.name) for place in places]
+        vectors, found = self._laid(query, index)
+        null = self._null(query, found)
+        step_seconds = self.hop_seconds / FINENESS
+        seconds = float(query.dense["seconds"])
+        matches = []
+        for place in places:
+            stored = index.embeddings(place.track_id)
+            centre = round(place.offset_seconds / step_seconds)
+            score, offset = max(
+                (
+                    score_at(vectors, stored, at, speed=place.speed, fineness=FINENESS, side=SIDE),
+                    at,
+                )
+                for at in (centre - 1, centre, centre + 1)
+            )
+            p_false = null.p_false(score, PLACE_NULL)
+            alignment = _Alignment(place.track_id, offset, score, p_false)
+            matches.append(
+                self._match(alignment, vectors, seconds, index)
+                if score > 0
+                else nowhere(place, index, score, self.name)
+            )
+        return matches
+
+    def _laid(self, query: Fingerprint, index: IndexReader) -> tuple[F32, Alignments]:
+        """Lay a query onto everything; the last is kept, as `verify` mostly follows `match`."""
+        if self._last is None or self._last[0] is not query or self._last[1] is not index:
+            assert query.vectors is not None
+            steps = query.dense["steps"].astype(np.int64)
+            vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
+            vectors[steps] = query.vectors
+            vectors = vectors[:MOST_STEPS]
+            found = align(vectors, index.embedding_blocks(), fineness=FINENESS, side=SIDE)
+            self._last = query, index, vectors, found
+        return self._last[2:]
+
+    def _null(self, query: Fingerprint, found: Alignments) -> "_Null":
+        assert query.vectors is not None
+        return _Null.of(found, self._plainness(query.vectors))
 
     def _plainness(self, vectors: F32) -> float:
         """Return how like a query is to tones and glides, each of its segments to another."""
@@ -174,19 +222,26 @@ class _Alignment:
     p_false: float
 
 
-def _p_false(found: Alignments, plainness: float) -> Callable[[float], float]:
-    """Return what tells the p_false of a score among the alignments of its query."""
-    usual = USUAL_COUNT * USUAL_DEVIATION**2
-    deviation = math.sqrt((found.n * found.variance + usual) / (found.n + USUAL_COUNT))
-    level = max(found.mean + LEAST_DEVIATIONS * deviation, plainness - PLAIN_ALLOWANCE)
-    if len(found.scores) >= RIVAL:
-        level = max(level, float(np.partition(found.scores, -RIVAL)[-RIVAL]))
-    n_trials = max(FITTED_TRACKS / len(found.scores), 1.0)
+@dataclass(frozen=True, slots=True)
+class _Null:
+    """What the scores of one query are held against."""
 
-    def p_false(score: float) -> float:
-        return NULL.p_false((score - level) / deviation, store_hours=0.0, n_trials=n_trials)
+    level: float
+    deviation: float
+    n_trials: float
 
-    return p_false
+    @classmethod
+    def of(cls, found: Alignments, plainness: float) -> "_Null":
+        usual = USUAL_COUNT * USUAL_DEVIATION**2
+        deviation = math.sqrt((found.n * found.variance + usual) / (found.n + USUAL_COUNT))
+        level = max(found.mean + LEAST_DEVIATIONS * deviation, plainness - PLAIN_ALLOWANCE)
+        if len(found.scores) >= RIVAL:
+            level = max(level, float(np.partition(found.scores, -RIVAL)[-RIVAL]))
+        return cls(level, deviation, max(FITTED_TRACKS / max(len(found.scores), 1), 1.0))
+
+    def p_false(self, score: float, model: NullModel) -> float:
+        excess = (score - self.level) / self.deviation
+        return model.p_false(excess, store_hours=0.0, n_trials=self.n_trials)
 
 
 def _restored(parameters: dict[str, str]) -> Backend:
