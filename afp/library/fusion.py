@@ -13,7 +13,7 @@ from afp.matching.significance import expected_by_chance, expected_of, p_of
 FUSED = "fused"
 
 MOST_PLACES = 16
-"""Places of each part that the others verify, at most."""
+"""Places of each part that the others verify, at most, unless more answers are asked for."""
 
 MOST_EXPECTED = 12.0
 """Places that chance ranks as high, up to which one is verified."""
@@ -21,7 +21,7 @@ MOST_EXPECTED = 12.0
 MOST_NAMED = 4.0
 """Places of no worth that a part names for a query on average, at most; 3.4 were observed."""
 
-ALONE = 0.2
+ALONE = 0.1
 """Share of the false answers allowed that is kept for what one part finds alone."""
 
 CONFIRMED = 0.1
@@ -87,7 +87,7 @@ class Fusion:
             of how many places chance would rank as high; `details` tells what each part thought:
             its own `p_false` where it named the place, else the chance of that place alone.
         """
-        named = self.named(samples, indexes)
+        named = self.named(samples, indexes, most=max(limit, MOST_PLACES))
         if named is None:
             return None
         best: dict[int, Match] = {}
@@ -98,7 +98,9 @@ class Fusion:
                 best[match.track.id] = match
         return sorted(best.values(), key=lambda match: -match.score)[:limit]
 
-    def named(self, samples: F32, indexes: Mapping[str, IndexReader]) -> "list[NamedPlace] | None":
+    def named(
+        self, samples: F32, indexes: Mapping[str, IndexReader], *, most: int = MOST_PLACES
+    ) -> "list[NamedPlace] | None":
         """Let each part name places in a window and the others verify them; see `match`."""
         queries = self._queries(samples)
         if not queries:
@@ -109,7 +111,7 @@ class Fusion:
             query, index = queries[proposer.name], indexes[proposer.name]
             named = [
                 NamedPlace(match, proposer, expected, {})
-                for match in proposer.match(query, index, limit=MOST_PLACES)
+                for match in proposer.match(query, index, limit=most)
                 if (expected := expected_of(match.p_false)) <= MOST_EXPECTED
             ]
             for verifier in heard:
