@@ -50,6 +50,7 @@ def test_json_tells_what_each_part_thought(both, clips):
     assert found["backend"] == "fused"
     (match,) = found["matches"]
     assert set(match["details"]) == {"shazam", "neural"}
+    assert all(0 < p < 0.1 for p in match["details"].values())
     assert match["p_false"] < 1e-3
     assert match["speed"] == pytest.approx(1.0, abs=0.005)
 
