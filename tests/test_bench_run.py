@@ -302,6 +302,7 @@ def test_everything_of_a_grid_is_in_its_json(grid):
         "seconds": (1.0,),
         "queries": 1,
         "backends": {"shazam": {"density": 50.0}},
+        "parts": {"shazam": {}, "neural": {}},
         "absent": 0.1,
         "noise": None,
         "rooms": grid.noise,

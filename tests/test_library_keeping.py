@@ -274,9 +274,9 @@ def test_a_searcher_sees_what_is_added_later(folder, path):
 def test_a_searcher_keeps_what_it_has_loaded_while_nothing_changes(folder, path):
     index(path, [folder], backends=["loudest"])
     with Searcher.open(path) as searcher:
-        before = searcher._index
+        before = searcher.indexes
         searcher.query(folder / "0.wav")
-        assert searcher._index is before
+        assert searcher.indexes is before
 
 
 def test_another_version_with_other_parameters_is_told_by_its_version(path):

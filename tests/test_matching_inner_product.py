@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afp.index import EmbeddingBlock, Embeddings
-from afp.matching.inner_product import align, normaliser, similarities
+from afp.matching.inner_product import align, normaliser, score_at, similarities
 
 FINENESS = 4
 
@@ -111,3 +111,43 @@ def test_the_longest_query_does_not_overflow():
 def test_no_tracks_no_alignments():
     found = align(np.ones((3, 8), np.float32), [], fineness=4, side=0.5)
     assert len(found.scores) == len(found.moments) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 30),
+    st.integers(0, 12),
+    st.integers(-60, 60),
+    st.sampled_from([0.0, 0.8]),
+)
+def test_the_score_at_one_place_is_that_of_its_alignment(seed, m, n, offset, side):
+    rng = np.random.default_rng(seed)
+    query = unit(rng, m, 16)
+    query[rng.random(m) < 0.2] = 0
+    stored = Embeddings(np.rint(unit(rng, n, 16) * 127).astype(np.int8), 1 / 127)
+    score = score_at(query, stored, offset, speed=1.0, fineness=FINENESS, side=side)
+    every = naive(query, stored.codes * stored.scale, side)
+    if offset in every:
+        assert score == pytest.approx(every[offset], abs=1e-5)
+    elif not -m <= offset <= FINENESS * n:
+        assert score == 0.0
+
+
+@pytest.mark.parametrize("speed", [0.95, 1.0, 1.05])
+def test_a_query_at_another_speed_meets_the_frames_that_it_was_made_from(speed):
+    rng = np.random.default_rng(3)
+    track = unit(rng, 100, 128)
+    met = np.rint((FINENESS * np.arange(30, 50) - 120.3) / speed).astype(int)
+    query = np.zeros((int(met[-1]) + 1, 128), np.float32)
+    query[met] = track[30:50]
+    stored = Embeddings(np.rint(track * 250).astype(np.int8), 1 / 250)
+    whole = normaliser(query, fineness=FINENESS, side=0.0)
+
+    def score(at, factor):
+        return score_at(query, stored, at, speed=factor, fineness=FINENESS, side=0.0) * whole
+
+    assert score(120.3, speed) == pytest.approx(20, abs=0.1)
+    if speed != 1:
+        assert score(120.3, 1.0) < 15
+    assert score(1e7, speed) == 0.0

@@ -2,10 +2,18 @@
 
 import math
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afp.matching.significance import NullModel, surprise
+from afp.matching.significance import (
+    NullModel,
+    expected_by_chance,
+    expected_of,
+    p_of,
+    surprise,
+)
 from afp.matching.voting import Candidate
 
 scores = st.floats(-10, 500)
@@ -64,3 +72,55 @@ def test_more_aligned_hits_surprise_more_and_more_expected_ones_less(n, more, ex
     assert of(n, least) >= of(n, most)
     if n > most + 1e-6:
         assert of(n, most) > 0
+
+
+# Several judges of one place
+
+
+shares = st.floats(1e-9, 1.0)
+chances = st.lists(shares, max_size=3)
+
+
+@given(shares, chances, st.integers(0, 3), st.floats(0.01, 1.0), st.floats(0.5, 50.0))
+def test_agreement_of_judges_rises_with_each_of_them(share, others, which, factor, most):
+    expected = share * most
+    whole = expected_by_chance(expected, others, most=most)
+    assert 0 < whole <= most * (1 + 1e-9)
+    less = expected_by_chance(factor * expected, others, most=most)
+    assert less <= whole * (1 + 1e-9)
+    if others:
+        better = [p * factor if i == which % len(others) else p for i, p in enumerate(others)]
+        assert expected_by_chance(expected, better, most=most) <= whole * (1 + 1e-9)
+
+
+@given(st.floats(0.0, 20.0))
+def test_one_judge_alone_keeps_what_it_says(expected):
+    assert expected_by_chance(expected, [], most=20.0) == expected
+
+
+@pytest.mark.parametrize("n_others", [1, 2])
+@pytest.mark.parametrize("most", [3.0, 12.0])
+def test_places_of_no_worth_are_as_many_as_expected(n_others, most):
+    """Uniform ranks and chances: so many queries in a thousand fall below a thousandth."""
+    rng = np.random.default_rng(5)
+    n_queries = 40_000
+    n_places = rng.poisson(most, n_queries)
+    values = np.array(
+        [
+            expected_by_chance(e, v, most=most)
+            for e, v in zip(
+                rng.uniform(0, most, n_places.sum()).tolist(),
+                rng.uniform(size=(n_places.sum(), n_others)).tolist(),
+                strict=True,
+            )
+        ]
+    )
+    for level in (0.3, 0.03, 0.003):
+        nominal = level * n_queries
+        assert abs((values <= level).sum() - nominal) < 4 * math.sqrt(nominal)
+
+
+@given(st.floats(0, 30))
+def test_probabilities_and_numbers_of_events_turn_into_each_other(expected):
+    assert math.isclose(expected_of(p_of(expected)), expected, rel_tol=1e-2, abs_tol=1e-12)
+    assert expected_of(1.0) == math.inf

@@ -8,7 +8,7 @@ large stores only stretches that are like the query, and some others at random, 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from afp.backends.protocol import Parameter
+from afp.backends.protocol import Parameter, Place, nowhere
 from afp.errors import StoreError, UsageError
 from afp.features import log_mel
 from afp.features.embedding import Embedder
 from afp.fingerprint import F32, F64, I64, Fingerprint, Match
 from afp.index import IndexReader
 from afp.matching import cells
-from afp.matching.inner_product import MOST_STEPS, Alignments, align, similarities
+from afp.matching.inner_product import MOST_STEPS, Alignments, align, score_at, similarities
 from afp.matching.significance import NullModel
 from afp.matching.voting import rarest
 
@@ -66,6 +66,9 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0041, 3
 # Beyond these, the rival rises with the best as the store grows.
 NULL = NullModel(score=0.12, decay=0.73, hours=math.inf)
 
+# Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
+PLACE_NULL = NullModel(score=-2.30, decay=2.14, hours=math.inf)
+
 
 class Backend:
     """Embeddings of a small net; for short clips through noise and rooms, smallest on disk.
@@ -106,6 +109,7 @@ class Backend:
         self.dimensions = dimensions or most
         self._plain = self._cut(self._embed.plain())
         self._centres = self._cut(self._embed.centres())
+        self._last: tuple[Fingerprint, IndexReader, F32, Alignments] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.parameters(),)
@@ -141,13 +145,8 @@ class Backend:
         """Look a dense fingerprint up; see `afp.backends.Backend`."""
         if not len(query) or not index.n_tracks:
             return []
-        assert query.vectors is not None
-        steps = query.dense["steps"].astype(np.int64)
-        vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
-        vectors[steps] = query.vectors
-        vectors = vectors[:MOST_STEPS]
-        found = self._align(query.vectors, steps[steps < MOST_STEPS], vectors, index)
-        p_false = _p_false(found, self._plainness(query.vectors), len(query))
+        vectors, found = self._laid(query, index)
+        null = self._null(query, found)
         order = np.argsort(-found.scores, kind="stable")[:limit]
         seconds = float(query.dense["seconds"])
         return [
@@ -156,7 +155,7 @@ class Backend:
                     int(found.track_ids[i]),
                     int(found.offsets[i]),
                     float(found.scores[i]),
-                    p_false(float(found.scores[i])),
+                    null.p_false(float(found.scores[i]), NULL),
                 ),
                 vectors,
                 seconds,
@@ -164,6 +163,51 @@ class Backend:
             )
             for i in order
         ]
+
+    def verify(
+        self, query: Fingerprint, index: IndexReader, places: Sequence[Place]
+    ) -> list[Match]:
+        """Judge places that others have named; see `afp.backends.Verifier`.
+
+        The score there is held against what that of `match` is held against.
+        """
+        if not len(query):
+            return [nowhere(place, index, 0.0, self.name) for place in places]
+        vectors, found = self._laid(query, index)
+        null = self._null(query, found)
+        step_seconds = self.hop_seconds / FINENESS
+        seconds = float(query.dense["seconds"])
+        matches = []
+        for place in places:
+            stored = index.embeddings(place.track_id)
+            centre = round(place.offset_seconds / step_seconds)
+            score, offset = max(
+                (
+                    score_at(vectors, stored, at, speed=place.speed, fineness=FINENESS, side=SIDE),
+                    at,
+                )
+                for at in (centre - 1, centre, centre + 1)
+            )
+            p_false = null.p_false(score, PLACE_NULL)
+            alignment = _Alignment(place.track_id, offset, score, p_false)
+            matches.append(
+                self._match(alignment, vectors, seconds, index)
+                if score > 0
+                else nowhere(place, index, score, self.name)
+            )
+        return matches
+
+    def _laid(self, query: Fingerprint, index: IndexReader) -> tuple[F32, Alignments]:
+        """Lay a query onto everything; the last is kept, as `verify` mostly follows `match`."""
+        if self._last is None or self._last[0] is not query or self._last[1] is not index:
+            assert query.vectors is not None
+            steps = query.dense["steps"].astype(np.int64)
+            vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
+            vectors[steps] = query.vectors
+            vectors = vectors[:MOST_STEPS]
+            found = self._align(query.vectors, steps[steps < MOST_STEPS], vectors, index)
+            self._last = query, index, vectors, found
+        return self._last[2:]
 
     def _align(self, heard: F32, steps: I64, vectors: F32, index: IndexReader) -> Alignments:
         """Lay a query onto every track, or onto what is worth it in a large store."""
@@ -184,6 +228,10 @@ class Backend:
         )
         chance = cells.sample(blocks, n_tracks=CHANCE_TRACKS, n_frames=CHANCE_FRAMES)
         return cells.align_stretches(vectors, stretches, chance, fineness=FINENESS, side=SIDE)
+
+    def _null(self, query: Fingerprint, found: Alignments) -> "_Null":
+        assert query.vectors is not None
+        return _Null.of(found, self._plainness(query.vectors), len(query))
 
     def _plainness(self, vectors: F32) -> float:
         """Return how like a query is to tones and glides, each of its segments to another."""
@@ -229,25 +277,30 @@ class _Alignment:
     p_false: float
 
 
-def _p_false(found: Alignments, plainness: float, n_heard: int) -> Callable[[float], float]:
-    """Return what tells the p_false of a score among the alignments of its query."""
-    n = len(found.scores)
-    by_score = np.argsort(-found.scores, kind="stable")
-    count, _, squares = found.moments[by_score[min(RIVAL - 1, n // 4) :]].T
-    usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
-    powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
-    deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))
-    level = max(
-        RIVAL_DEVIATIONS * deviation * n_heard**-RIVAL_DECAY, max(plainness, 0.0) ** PLAIN_POWER
-    )
-    if n >= RIVAL:
-        level = max(level, float(found.scores[by_score[RIVAL - 1]]))
-    spread = math.sqrt(deviation * (level + deviation))
+@dataclass(frozen=True, slots=True)
+class _Null:
+    """What the scores of one query are held against."""
 
-    def p_false(score: float) -> float:
-        return NULL.p_false((score - level) / spread, store_hours=0.0)
+    level: float
+    spread: float
 
-    return p_false
+    @classmethod
+    def of(cls, found: Alignments, plainness: float, n_heard: int) -> "_Null":
+        n = len(found.scores)
+        by_score = np.argsort(-found.scores, kind="stable")
+        count, _, squares = found.moments[by_score[min(RIVAL - 1, n // 4) :]].T
+        usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
+        powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
+        deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))
+        level = max(
+            RIVAL_DEVIATIONS * deviation * n_heard**-RIVAL_DECAY, max(plainness, 0.0) ** PLAIN_POWER
+        )
+        if n >= RIVAL:
+            level = max(level, float(found.scores[by_score[RIVAL - 1]]))
+        return cls(level, math.sqrt(deviation * (level + deviation)))
+
+    def p_false(self, score: float, model: NullModel) -> float:
+        return model.p_false((score - self.level) / self.spread, store_hours=0.0)
 
 
 def _restored(parameters: dict[str, Any]) -> Backend:

@@ -6,13 +6,14 @@ query dense, four times finer in time; a candidate is verified on the stored con
 many more peaks than landmarks were made of; other speeds are searched on the query's side.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from afp.backends.protocol import Parameter
+from afp.backends.protocol import PLACE_SECONDS, Parameter, Place, nowhere
 from afp.features.landmarks import pair_peaks, probe_landmarks
 from afp.features.peaks import Peaks, interpolated_bins, local_maxima, strongest
 from afp.features.spectrogram import log_spectrogram, whiten
@@ -56,6 +57,10 @@ SURE = 1e-5  # p_false at which other speeds are not searched
 
 # Fitted by benchmarks/null_model.py at 80 landmarks a second, and found to hold at 94.
 NULL = NullModel(score=3.35, decay=3.9, hours=10.6)
+
+# Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
+PLACE_NULL = NullModel(score=2.41, decay=3.62, hours=math.inf)
+PLACE_FOUND = 1e-3  # p_false of a place at which other speeds are not searched
 
 
 class Backend:
@@ -129,6 +134,23 @@ class Backend:
         for alignment in found:
             best.setdefault(alignment.track_id, alignment)
         return [_match(clip, peaks, index, alignment) for alignment in list(best.values())[:limit]]
+
+    def verify(
+        self, query: Fingerprint, index: IndexReader, places: Sequence[Place]
+    ) -> list[Match]:
+        """Judge places that others have named; see `afp.backends.Verifier`.
+
+        The query is laid there at the speed of the place, and at others unless that agrees well.
+        """
+        clip = _Query.of(query)
+        peaks = clip.peak_map()
+        alignments = [_at_place(peaks, index, place) for place in places]
+        return [
+            _match(clip, peaks, index, alignment)
+            if alignment.score > 0
+            else nowhere(place, index, alignment.score, self.name)
+            for place, alignment in zip(places, alignments, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,17 +312,7 @@ def _verified(
             peaks, evidence, candidate.offset + near, candidate.speed
         )
         if score > WORTH_REFINING:
-            middle = 0.5 * len(peaks.weights)
-            for _ in range(MAX_SPEED_ROUNDS):
-                centre, start = speed, offset
-                for step in SPEED_STEPS:
-                    turned = start - step * middle  # about the query's middle
-                    score, offset, speed = max(
-                        (score, offset, speed),
-                        _best_offset(peaks, evidence, turned + near[::2], centre + step),
-                    )
-                if abs(speed - centre) < max(SPEED_STEPS):
-                    break
+            score, offset, speed = _refined(peaks, evidence, score, offset, speed)
             # Music that repeats itself scatters as widely where it matches nothing but itself:
             # only half of the excess, in logarithm, is held against a match.
             score /= dispersion(peaks, evidence, offset, speed=speed) ** 0.5
@@ -309,6 +321,50 @@ def _verified(
         if p_false < SURE:
             enough = max(enough, candidate.n_aligned // 3)
     return sorted(alignments, key=_strength)
+
+
+def _refined(
+    peaks: PeakMap, evidence: Evidence, score: float, offset: float, speed: float
+) -> tuple[float, float, float]:
+    """Look for a better speed next to one, about the middle of the query."""
+    near = np.arange(-OFFSET_SEARCH, OFFSET_SEARCH + 1, 2, dtype=np.float64)
+    middle = 0.5 * len(peaks.weights)
+    for _ in range(MAX_SPEED_ROUNDS):
+        centre, start = speed, offset
+        for step in SPEED_STEPS:
+            turned = start - step * middle
+            score, offset, speed = max(
+                (score, offset, speed),
+                _best_offset(peaks, evidence, turned + near, centre + step),
+            )
+        if abs(speed - centre) < max(SPEED_STEPS):
+            break
+    return score, offset, speed
+
+
+def _at_place(peaks: PeakMap, index: IndexReader, place: Place) -> _Alignment:
+    """Lay the stored constellation onto the query about a place, at the best speed."""
+    evidence = index.evidence(place.track_id)
+    step_seconds = Backend.hop_seconds / FINENESS
+    reach = round(PLACE_SECONDS / step_seconds)
+    near = np.arange(-reach, reach + 1, dtype=np.float64)
+    middle = 0.5 * len(peaks.weights)
+    start = place.offset_seconds / step_seconds
+
+    def best_at(speed: float) -> tuple[float, float, float]:
+        return _best_offset(peaks, evidence, start + (place.speed - speed) * middle + near, speed)
+
+    def judged(found: tuple[float, float, float], n_trials: int) -> _Alignment:
+        score, offset, speed = _refined(peaks, evidence, *found)
+        score /= dispersion(peaks, evidence, offset, speed=speed)
+        p_false = PLACE_NULL.p_false(score, store_hours=0.0, n_trials=n_trials)
+        return _Alignment(place.track_id, offset, speed, score, p_false)
+
+    alignment = judged(best_at(place.speed), 1)
+    if alignment.p_false > PLACE_FOUND:
+        others = max(best_at(place.speed * factor) for factor in OTHER_SPEEDS)
+        alignment = min(alignment, judged(others, 1 + len(OTHER_SPEEDS)), key=_strength)
+    return alignment
 
 
 def _best_offset(

@@ -13,6 +13,7 @@ from afp import __version__
 from afp.audio import walk
 from afp.backends import Parameter
 from afp.distort import Distortion
+from afp.library.fusion import FUSED
 
 RATE = 16_000
 """Sample rate of the queries in Hz."""
@@ -46,6 +47,8 @@ class Grid:
         Queries of indexed tracks in each cell.
     backends : mapping of str to parameters
         With those parameters that are not the default.
+    parts : mapping of str to parameters
+        The same of those that ``fused`` joins, where it is among the backends.
     absent : float
         Share of the tracks that is kept out; of them as many queries come in proportion.
     noise, rooms, speech : Path or None
@@ -60,6 +63,7 @@ class Grid:
     seconds: tuple[float, ...] = (5.0,)
     queries: int = 100
     backends: Mapping[str, Mapping[str, Parameter]] = field(default_factory=lambda: {"shazam": {}})
+    parts: Mapping[str, Mapping[str, Parameter]] = field(default_factory=dict)
     absent: float = 0.2
     noise: Path | None = None
     rooms: Path | None = None
@@ -71,6 +75,12 @@ class Grid:
     def __post_init__(self) -> None:
         if any(seconds != round(seconds, 4) for seconds in self.seconds):
             raise ValueError(f"lengths in steps of 0.0001 s, please, not {self.seconds}")
+
+    @property
+    def indexed(self) -> dict[str, Mapping[str, Parameter]]:
+        """Whom tracks are indexed for: the backends, but for what is fused its parts."""
+        own = {name: values for name, values in self.backends.items() if name != FUSED}
+        return {**self.parts, **own} if FUSED in self.backends else own
 
     @property
     def cells(self) -> Iterator[Cell]:
@@ -126,6 +136,7 @@ class Grid:
             "seconds": list(self.seconds),
             "queries": self.queries,
             "backends": {name: dict(values) for name, values in self.backends.items()},
+            "parts": {name: dict(values) for name, values in self.parts.items()},
             "absent": self.absent,
             **{
                 name: folder and [str(folder.absolute()), *_identity(_files_in(folder))]

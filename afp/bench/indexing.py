@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from afp.backends import Parameter
@@ -33,6 +34,14 @@ class Indexed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What indexing took, of all processes together and on the clock."""
+
+    cpu_seconds: float
+    wall_seconds: float
+
+
 def build(
     store: Path,
     music: Iterable[Path],
@@ -42,10 +51,8 @@ def build(
     n_workers: int,
     observer: Callable[[Planned | FileOutcome], None],
     interruption: Interruption | None,
-) -> dict[str, Any]:
-    """Index music for one backend; return its entry in `afp.bench.rows.About.backends`.
-
-    It is empty when an interruption came before the end.
+) -> Cost:
+    """Index music for one backend; tell what it took, also when an interruption ended it early.
 
     Raises
     ------
@@ -66,35 +73,43 @@ def build(
         observer=observer,
         interruption=interruption,
     )
-    if report.interrupted:
-        return {}
-    if not report.audio_seconds:
+    if not (report.audio_seconds or report.interrupted):
         raise InputError(
             f"none of {len(report.failures)} audio files could be indexed",
             hint=f"the first: {report.failures[0].error}" if report.failures else "",
         )
-    wall, cpu = time.perf_counter() - started, _cpu_seconds() - before
-    return describe(store, backend) | {
-        "index_cpu_seconds": round(cpu, 3),
-        "index_wall_seconds": round(wall, 3),
-    }
+    return Cost(_cpu_seconds() - before, time.perf_counter() - started)
 
 
-def describe(store: Path, backend: str | None = None) -> dict[str, Any]:
-    """Return the entry of a backend of a store that is there, without the cost of indexing."""
+def describe(
+    store: Path, backend: str | None = None, costs: Mapping[str, Cost] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return the entry of a backend in `afp.bench.rows.About.backends`.
+
+    Parameters
+    ----------
+    store : Path
+        Where it is.
+    backend : str, optional
+        See `Searcher`. What is fused has the sum of its parts.
+    costs : mapping of str to Cost
+        What indexing took, as far as it was this run that did it.
+    """
     with Store.open(store) as opened, Searcher(opened, backend) as searcher:
         stats = opened.stats()
         # What belongs to no one backend counts for each.
         shared = stats.file_bytes - sum(part.n_bytes for part in stats.indexes.values())
-        own = stats.indexes[searcher.backend.name]
+        own = [stats.indexes[part.name] for part in searcher.parts]
+        seconds = max(index.seconds for index in own)
+        taken = [costs[part.name] for part in searcher.parts if part.name in costs]
         return {
             "version": searcher.backend.version,
             "parameters": searcher.backend.parameters(),
-            "bytes_per_second": round((own.n_bytes + shared) / own.seconds, 2)
-            if own.seconds
+            "bytes_per_second": round((sum(index.n_bytes for index in own) + shared) / seconds, 2)
+            if seconds
             else 0.0,
-            "index_cpu_seconds": 0.0,
-            "index_wall_seconds": 0.0,
+            "index_cpu_seconds": round(sum(cost.cpu_seconds for cost in taken), 3),
+            "index_wall_seconds": round(sum(cost.wall_seconds for cost in taken), 3),
         }
 
 

@@ -141,20 +141,24 @@ class _Preparation:
             return {
                 name: describe(self._task.grid.store, name) for name in self._task.grid.backends
             }
-        backends = {}
-        for name, parameters in self._task.grid.backends.items():
-            if self._task.stopped:
-                break
-            backends[name] = build(
-                self._task.stores[name],
-                kept,
-                name,
-                parameters,
-                n_workers=self._task.n_workers,
-                observer=self._index_observer(name),
-                interruption=self._task.interruption,
-            )
-        return backends
+        costs = {}
+        for name, parameters in self._task.grid.indexed.items():
+            if not self._task.stopped:
+                costs[name] = build(
+                    self._task.stores[name],
+                    kept,
+                    name,
+                    parameters,
+                    n_workers=self._task.n_workers,
+                    observer=self._index_observer(name),
+                    interruption=self._task.interruption,
+                )
+        if self._task.stopped:
+            return {}
+        return {
+            name: describe(self._task.stores[name], name, costs)
+            for name in self._task.grid.backends
+        }
 
     def _index_observer(self, backend: str) -> Callable[[Planned | FileOutcome], None]:
         done = total = 0

@@ -11,6 +11,7 @@ from afp.bench.worker import Job, Material, Result, start
 from afp.distort import Sounds
 from afp.errors import AfpError
 from afp.library import Interruption
+from afp.library.fusion import FUSED
 from afp.library.workers import Crash, Pool
 
 _MOST_CRASHES = 2  # of workers at one job
@@ -80,8 +81,12 @@ class Task:
 
     @property
     def stores(self) -> Mapping[str, Path]:
-        """The store of each backend."""
-        return {name: self.grid.store or self.work / name for name in self.grid.backends}
+        """The store of each backend; what is fused shares one."""
+        fused = {FUSED, *self.grid.parts} if FUSED in self.grid.backends else set()
+        return {
+            name: self.grid.store or self.work / (FUSED if name in fused else name)
+            for name in {**self.grid.indexed, **self.grid.backends}
+        }
 
     def shelf(self, keys: Iterable[tuple[str, int]]) -> Shelf:
         """Return the shelf for excerpts of these kinds and numbers."""

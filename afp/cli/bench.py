@@ -111,7 +111,8 @@ class _Lengths(click.ParamType):  # type: ignore[type-arg]
     "backends",
     multiple=True,
     metavar="NAME",
-    help="Backend; may repeat.  [default: those of the store, else shazam]",
+    help="Backend, or fused for several as one; may repeat.  "
+    "[default: those of the store, else shazam]",
 )
 @options.parameters
 @click.option(
@@ -178,7 +179,9 @@ def command(
     if as_list:
         _print_list()
         return
-    if parameters and len(set(backends)) > 1:
+    from afp.library.fusion import FUSED
+
+    if parameters and (len(set(backends)) > 1 or FUSED in backends):
         raise UsageError("-p is for a single backend", hint="run one after the other, with -b")
     if parameters and use_store:
         raise UsageError(
@@ -208,6 +211,7 @@ def command(
         seconds=seconds,
         queries=queries,
         backends={name: {} if use_store else {**of_store.get(name, {}), **given} for name in names},
+        parts={name: of_store.get(name, {}) for name in _fused(names)},
         absent=absent,
         noise=noise,
         rooms=ir,
@@ -299,6 +303,18 @@ def _store_backends(store_path: Path) -> "dict[str, dict[str, Parameter]]":
 
     with Store.open(store_path) as store:
         return {name: dict(record.parameters) for name, record in sorted(store.backends().items())}
+
+
+def _fused(names: Sequence[str]) -> list[str]:
+    """Tell what ``fused`` joins: of those that are named two or more, else all that there are."""
+    from afp.library.choice import fusible
+    from afp.library.fusion import FUSED
+
+    if FUSED not in names:
+        return []
+    every = fusible()
+    named = [name for name in every if name in names]
+    return named if len(named) > 1 else every
 
 
 def _walked(folders: Sequence[str]) -> tuple[Path, ...]:

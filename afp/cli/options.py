@@ -71,7 +71,10 @@ store = click.option(
 )
 
 backend = click.option(
-    "-b", "--backend", metavar="NAME", help="Backend.  [default: the one the store has]"
+    "-b",
+    "--backend",
+    metavar="NAME",
+    help="Backend, or fused for all that can check one another.  [default: the one the store has]",
 )
 
 parameters = click.option(

@@ -136,7 +136,7 @@ def _as_json(result: "QueryResult") -> terminal.JsonObject:
                 "p_false": float(f"{match.p_false:.3g}"),
                 "speed": _rounded(match.speed, 5),
                 "pitch": _rounded(match.pitch, 5),
-                "details": {name: _rounded(value, 5) for name, value in match.details.items()},
+                "details": {name: float(f"{value:.5g}") for name, value in match.details.items()},
             }
             for rank, match in enumerate(result.matches, 1)
         ],

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from afp.backends import Backend, Parameter, create
+from afp.backends import Backend, Parameter, Verifier, create
+from afp.backends import names as names_of_backends
 from afp.errors import StoreError, UsageError
 from afp.index import GAP_FRAMES
+from afp.library.fusion import FUSED, Fusion
 from afp.store import BackendRecord, Store
 
 DEFAULT_BACKEND = "shazam"
@@ -41,6 +43,57 @@ def backend_of_store(store: Store, name: str | None = None) -> Backend:
     return _built(name, records[name])
 
 
+def searched(store: Store, name: str | None = None) -> Backend | Fusion:
+    """Build what a store is searched with: one of its backends, or all that can be fused.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    name : str, optional
+        As for `backend_of_store`, or ``fused``.
+
+    Raises
+    ------
+    UsageError
+        When the store has no such backend, or for ``fused`` fewer than two that verify places.
+    StoreError
+        As for `backend_of_store`.
+    """
+    if name != FUSED:
+        return backend_of_store(store, name)
+    records = store.backends()
+    if not records:
+        raise StoreError("the store is empty", hint=_how_to_index(fusible()))
+    here = set(names_of_backends())
+    built = (_built(name, record) for name, record in sorted(records.items()) if name in here)
+    parts = [backend for backend in built if isinstance(backend, Verifier)]
+    if len(parts) < 2:
+        held = {part.name for part in parts}
+        raise UsageError(
+            f"{FUSED!r} takes two of {', '.join(fusible())}; the store has {', '.join(records)}",
+            hint=_how_to_index([name for name in fusible() if name not in held]),
+        )
+    return Fusion(parts)
+
+
+def fusible() -> list[str]:
+    """Return the names of the backends that can be fused, sorted."""
+    found = []
+    for name in names_of_backends():
+        try:
+            backend = create(name)
+        except Exception:  # a plug-in may raise anything when it is imported
+            continue
+        if isinstance(backend, Verifier):
+            found.append(name)
+    return found
+
+
+def _how_to_index(wanted: Iterable[str]) -> str:
+    return f"add music to it: afp index {' '.join(f'-b {name}' for name in wanted)} PATH"
+
+
 def backends_to_index(
     records: Mapping[str, BackendRecord],
     names: Sequence[str] = (),
@@ -69,6 +122,11 @@ def backends_to_index(
         raise UsageError(
             f"parameters were given for {len(chosen)} backends: {', '.join(chosen)}",
             hint="name one with -b, and index with one after the other",
+        )
+    if FUSED in chosen:
+        raise UsageError(
+            f"{FUSED!r} stores nothing of its own: it searches what others have indexed",
+            hint=f"{_how_to_index(fusible())}; then afp query -b {FUSED} CLIP",
         )
     return [_built(name, records.get(name), parameters) for name in chosen]
 

@@ -10,9 +10,12 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from afp.audio import Decoder, Resampler, decode
+from afp.backends import Backend
 from afp.errors import InputError
 from afp.fingerprint import F32, Match
-from afp.library.choice import backend_of_store
+from afp.index import IndexReader
+from afp.library.choice import searched
+from afp.library.fusion import Fusion
 from afp.library.streaming import windows
 from afp.matching.timeline import best_of_each_track, claim, corrected, merge, shifted
 from afp.store import Store
@@ -63,12 +66,20 @@ class Searcher:
     store : Store
         Stays open for as long as the searcher is used; closing it is the caller's business.
     backend : str, optional
-        Which of the store's backends to use; see `afp.library.choice.backend_of_store`.
+        Which of the store's backends to use, or ``fused`` for all that verify one another; see
+        `afp.library.choice.searched`.
+
+    Attributes
+    ----------
+    backend : Backend or Fusion
+        What looks.
+    indexes : dict of str to IndexReader
+        What it looks in, by the name of the backend, or of each that is fused.
 
     Raises
     ------
     UsageError
-        When the store has no such backend.
+        When the store has no such backend, or too few to fuse.
     StoreError
         When the store was built by another version of the backend.
 
@@ -80,11 +91,11 @@ class Searcher:
     """
 
     def __init__(self, store: Store, backend: str | None = None) -> None:
-        self.backend = backend_of_store(store, backend)
+        self.backend = searched(store, backend)
         self._closing = ExitStack()
         self._store = store
         self._snapshot = store.snapshot()
-        self._index = self._snapshot.index(self.backend.name)
+        self.indexes = self._opened()
 
     @classmethod
     def open(cls, path: str | Path, backend: str | None = None) -> Self:
@@ -99,6 +110,11 @@ class Searcher:
     def n_tracks(self) -> int:
         """Number of tracks in the store."""
         return len(self._snapshot)
+
+    @property
+    def parts(self) -> tuple[Backend, ...]:
+        """The backend, or all that are fused."""
+        return self.backend.parts if isinstance(self.backend, Fusion) else (self.backend,)
 
     def close(self) -> None:
         """Let go of the snapshot."""
@@ -154,13 +170,10 @@ class Searcher:
         try:
             with decode(Path(source) if isinstance(source, str) else source) as decoder:
                 for start_seconds, samples in self._windows(decoder):
-                    fingerprint = self.backend.extract(samples, dense=True)
-                    if not len(fingerprint):
+                    candidates = self._candidates(samples, limit=max(limit, CANDIDATES))
+                    if candidates is None:
                         continue
                     n_windows += 1
-                    candidates = self.backend.match(
-                        fingerprint, self._index, limit=max(limit, CANDIDATES)
-                    )
                     found += [
                         replace(shifted(match, start_seconds), backend=self.backend.name)
                         for match in candidates
@@ -191,7 +204,19 @@ class Searcher:
             return
         self._snapshot.close()
         self._snapshot = snapshot
-        self._index = snapshot.index(self.backend.name)
+        self.indexes = self._opened()
+
+    def _opened(self) -> dict[str, IndexReader]:
+        return {part.name: self._snapshot.index(part.name) for part in self.parts}
+
+    def _candidates(self, samples: F32, *, limit: int) -> list[Match] | None:
+        """Look a window up; return None where it holds nothing to look up."""
+        if isinstance(self.backend, Fusion):
+            return self.backend.match(samples, self.indexes, limit=limit)
+        query = self.backend.extract(samples, dense=True)
+        if not len(query):
+            return None
+        return self.backend.match(query, self.indexes[self.backend.name], limit=limit)
 
     def _windows(self, decoder: Decoder) -> Iterator[tuple[float, F32]]:
         rate = self.backend.sample_rate

@@ -136,6 +136,35 @@ def similarities(query: F32, track: Embeddings, offset: int, *, fineness: int) -
     return found
 
 
+def score_at(
+    query: F32, track: Embeddings, offset: float, *, speed: float, fineness: int, side: float
+) -> float:
+    """Return the score of a query at one place of a track, as `align` has it.
+
+    Parameters
+    ----------
+    query : ndarray of float32, shape (m, d)
+        As for `align`.
+    track : Embeddings
+        Of the track.
+    offset : float
+        Track time minus `speed` times query time, in steps of the query.
+    speed : float
+        Time factor.
+    fineness, side
+        As for `align`.
+    """
+    met = np.rint((fineness * np.arange(len(track.codes)) - offset) / speed).astype(np.int64)
+    total = 0.0
+    for beside, weight in ((-1, side), (0, 1.0), (1, side)):
+        steps = met + beside
+        inside = (steps >= 0) & (steps < len(query))
+        rows = track.codes[inside].astype(np.float32) * np.float32(track.scale)
+        alike = np.maximum(np.einsum("ij,ij->i", query[steps[inside]], rows), 0.0)
+        total += weight * float((alike**4).sum())
+    return total / normaliser(query, fineness=fineness, side=side)
+
+
 @kernel(
     "void(int8[::1], int64[::1], int64[::1], float32[::1], int16[:, ::1], int64, float64, float64,"
     " float32[::1], float64[::1], int64[::1], float64[:, ::1])"
