@@ -1,7 +1,7 @@
 """Search of embeddings: latency, recall, bytes and build time of exact search, cells and Faiss.
 
-    python benchmarks/search.py                                # 10^5 and 10^6 vectors, 15 minutes
-    python benchmarks/search.py --vectors 1e5 --queries 20     # a minute
+    python benchmarks/search.py                             # 10^5 and 10^6 vectors, ten minutes
+    python benchmarks/search.py --vectors 1e5 --queries 20  # a minute
     python benchmarks/search.py --model run/model.onnx
 
 Some hours of music are embedded as `afp index` does. The bulk is made of them: stretches of 30 s,
@@ -253,7 +253,7 @@ def main() -> None:
     corpus.add_options(parser)
     sizes = ",".join(f"{size:.0e}" for size in SIZES)
     parser.add_argument("--vectors", default=sizes, help="how many are stored [%(default)s]")
-    parser.add_argument("--queries", type=int, default=100, help="[%(default)s]")
+    parser.add_argument("--queries", type=int, default=60, help="[%(default)s]")
     parser.add_argument("--hours", type=float, default=4.0, help="of music [%(default)s]")
     parser.add_argument("--model", default="", help="as `afp train` writes it [the shipped one]")
     parser.add_argument("--most-hnsw", type=float, default=1e6, help="vectors for HNSW [1e6]")
@@ -269,7 +269,20 @@ def main() -> None:
     backends = [backend]
     if backend.dimensions > SHORT:
         backends.append(neural.Backend(model=arguments.model, dimensions=SHORT))
-    figures: list[dict[str, Any]] = []
+    results: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": (
+            f"python benchmarks/search.py --vectors {arguments.vectors} "
+            f"--queries {arguments.queries} --hours {arguments.hours:g} "
+            f"--most-hnsw {arguments.most_hnsw:g}"
+        ),
+        "machine": machine(),
+        "weights": backend.weights,
+        "music_hours": arguments.hours,
+        "conditions": CONDITIONS,
+        "faiss": _faiss_version(),
+        "figures": [],
+    }
     with tempfile.TemporaryDirectory(prefix="afp-search-", dir=arguments.folder) as name:
         folder = Path(name)
         note(f"embedding {len(paths)} tracks")
@@ -286,34 +299,21 @@ def main() -> None:
             seed=arguments.seed,
         )
         n_real = sum(int(track.any(axis=1).sum()) for track in music)
+        results["music_vectors"], results["queries"] = n_real, len(queries)
+        results["query_vectors"] = statistics.median(len(query.vectors) for query in queries)
         rng = np.random.default_rng(arguments.seed)
         made = mixtures(music, max(sizes[-1] - n_real, 0), rng)
         for size in sizes:
             n_made = -(-max(size - n_real, 0) // STRETCH)
             tracks = music + made[:n_made]
             hnsw = size <= arguments.most_hnsw
-            figures += (rows := measure(tracks, queries, backends, folder, hnsw=hnsw))
+            rows = measure(tracks, queries, backends, folder, hnsw=hnsw)
+            results["figures"] += rows
             print_section(section(rows))
             sys.stdout.flush()
-    results: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": (
-            f"python benchmarks/search.py --vectors {arguments.vectors} "
-            f"--queries {arguments.queries} --hours {arguments.hours:g}"
-        ),
-        "machine": machine(),
-        "load_average": os.getloadavg(),
-        "took_s": time.perf_counter() - started,
-        "weights": backend.weights,
-        "music_hours": arguments.hours,
-        "music_vectors": n_real,
-        "queries": len(queries),
-        "query_vectors": statistics.median(len(query.vectors) for query in queries),
-        "conditions": CONDITIONS,
-        "faiss": _faiss_version(),
-        "figures": figures,
-    }
-    write_json(arguments.out / "search.json", results)
+            results["load_average"] = os.getloadavg()
+            results["took_s"] = time.perf_counter() - started
+            write_json(arguments.out / "search.json", results)
 
 
 def _faiss_version() -> str | None:
