@@ -11,6 +11,12 @@ Nets should have trained on none of ``--absent``. Tracks whose names begin alike
 underscores, are taken for one source and kept in one half.
 """
 
+# ruff: noqa: E402 - threads of a BLAS beside the processes only get in the way
+import os
+
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 import argparse
 import math
 import tempfile
