@@ -225,12 +225,13 @@ def sections(results: Mapping[str, Any]) -> list[Section]:
                 each["name"],
                 f"{each['steps']}",
                 f"{each['pairs']}",
+                f"{each['train_wall_seconds']:.0f}",
                 f"{100 * each['mean_track']:.1f}",
                 *top1(each["scores"], conditions),
             )
             for each in runs
         ]
-        columns = ("steps", "pairs", "mean", *conditions)
+        columns = ("steps", "pairs", "s", "mean", *conditions)
         title = f"Track top-1 in %, clips of {lengths} s"
         found.append(Section(title, ("variant", *columns), rows, columns))
     if queries := results["query"]:
