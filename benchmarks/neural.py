@@ -31,6 +31,8 @@ from afp.bench.rows import Row, write_rows
 from afp.bench.scores import Cell, Scores
 from afp.bench.scoring import as_json, score
 from afp.bench.table import Section
+from afp.library.choice import fusible
+from afp.library.fusion import FUSED
 
 CONDITIONS = ("clean", "chang", "noise:snr=0,-5", "phone")
 BACKENDS = ("shazam", "neural", "fused")
@@ -128,6 +130,7 @@ def ladder(grid: Grid, jobs: int | None) -> list[dict[str, Any]]:
             grid,
             distortions=distortions_of([LADDER_CONDITION]),
             backends={"neural": {}},
+            parts={},
             distractors=thinned(grid.distractors, share),
         )
         about, rows = measure(fewer, n_workers=jobs)
@@ -201,13 +204,15 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, help="folder to go on from after an interruption")
     arguments = parser.parse_args()
     music = tracks(arguments.music)
+    backends = arguments.backend or BACKENDS
     grid = Grid(
         music=music,
         distractors=tuple(path for path in tracks(arguments.distractors) if path not in music),
         distortions=distortions_of(CONDITIONS),
         seconds=lengths_of(arguments.seconds),
         queries=arguments.queries,
-        backends={name: {} for name in arguments.backend or BACKENDS},
+        backends={name: {} for name in backends},
+        parts={name: {} for name in fusible()} if FUSED in backends else {},
         absent=ABSENT,
         noise=arguments.noise and arguments.noise.absolute(),
         rooms=arguments.ir and arguments.ir.absolute(),

@@ -126,14 +126,13 @@ def counts(title: str, queries: Sequence[tuple[Query, Mapping[str, NullModel]]])
     said: dict[str, list[float]] = defaultdict(list)
     for query, models in queries:
         places = [refitted(place, models) for place in query.named]
-        n_parts = len({part for place in places for part in (place.proposer, *place.verdicts)})
         for place in places:
             for part, verdict in place.verdicts.items():
                 said[f"places, {part.name}"].append(verdict.p_false)
         for proposer in {place.proposer for place in places}:
             own = [place for place in places if place.proposer is proposer]
             said[f"queries, {proposer.name} alone"].append(min(p_of(p.expected) for p in own))
-        fused = [place.fused(n_parts).p_false for place in places]
+        fused = [place.fused(len(NULLS)).p_false for place in places]
         said["queries, fused"].append(min(fused, default=1.0))
     lines = [
         (

@@ -134,3 +134,20 @@ def test_brief_tracks_and_bursts_in_silence_are_not_taken_for_other_music(
     best, *_ = shelf.query(around)
     assert best.track.path == "/music/9"
     assert best.p_false < 1e-3
+
+
+def test_silence_behind_a_noisy_clip_does_not_hide_it(shelf):
+    """Windows of a recording hold pauses; only what is heard can be held against a match."""
+    right = {0: 0, 8: 0}
+    for seed in range(8):
+        clip = shelf.clip(seed, 6.0, 9.0)
+        noisy = clip + noise(3.0, seed, 8000, level=clip.std())[: len(clip)]
+        for pause in right:
+            found = shelf.query(np.concatenate([noisy, np.zeros(pause * 8000, np.float32)]))
+            right[pause] += (
+                bool(found)
+                and found[0].track.path == f"/music/{seed}"
+                and (found[0].p_false < 1e-3)
+            )
+    assert right[0] >= 4
+    assert right[8] >= right[0] - 1

@@ -146,6 +146,40 @@ def test_a_stretch_of_a_track_is_found_as_by_looking_everywhere(dead):
         np.testing.assert_allclose(moments, by_track[track_id], rtol=1e-3)
 
 
+def test_a_track_that_repeats_itself_leaves_room_for_its_rivals():
+    """The fifth best track tells what chance gives: it must be among the stretches."""
+    rng = np.random.default_rng(8)
+    centres = unit(rng, 32, 128)
+    loop = unit(rng, 6, 128)
+
+    def like(n):
+        near = np.tile(loop, (n, 1)) + 0.7 * unit(rng, 6 * n, 128)
+        return near / np.linalg.norm(near, axis=1, keepdims=True)
+
+    tracks = [unit(rng, 60, 128) for _ in range(40)]
+    rivals = range(3, 35, 4)
+    for k in rivals:
+        tracks[k][20:26] = like(1)
+    tracks[1] = like(400)
+    segment = Segment(tracks, centres)
+    query = np.zeros((24, 128), np.float32)
+    query[::4] = loop
+    rows, hashes = cells.probes(query[::4], centres, n_probe=12)
+    likely = cells.promising(
+        query,
+        4 * rows,
+        [segment.hits(hashes)],
+        [segment.block],
+        fineness=FINENESS,
+        width=2,
+        most=60,
+    )
+    (block,) = likely.blocks
+    found, times = np.unique(block.track_ids, return_counts=True)
+    assert set(found) >= {10 + k for k in (1, *rivals)}
+    assert times.max() <= cells._PEAKS_A_TRACK
+
+
 def test_a_stretch_at_either_end_of_a_track_stays_inside():
     rng = np.random.default_rng(4)
     centres = unit(rng, 8, 128)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afp.errors import StoreError
-from afp.fingerprint import Fingerprint
+from afp.fingerprint import Evidence, Fingerprint
 from afp.store import NewTrack, Store, embeddings
 from afp.store.check import check
 
@@ -199,6 +199,7 @@ def test_heavy_segments_are_not_merged_again_and_again(tmp_path):
     [
         ({"vectors": None}, "without hashes and vectors"),
         ({"hashes": np.zeros(2, np.uint32)}, "3 frames, 2 values"),
+        ({"evidence": Evidence(np.zeros(1, np.uint32), np.zeros(1, np.uint32))}, "or evidence"),
         ({"vectors": np.zeros(3, np.float32)}, r"vectors of \(3,\)"),
         ({"vectors": np.zeros((2, 4), np.float32)}, r"vectors of \(2, 4\)"),
         ({"vectors": np.full((3, 4), np.nan, np.float32)}, "not all finite"),

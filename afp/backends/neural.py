@@ -8,6 +8,7 @@ large stores only stretches that are like the query, and some others at random, 
 """
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -63,9 +64,12 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0038, 3
 
 # Fitted on 1,800 clips of 1 to 10 s, clean, noisy and in rooms, of tracks that the net had not been
 # trained on and that were left out of a store of 333, and held against stores of 5 to 100 of them.
-# The last of the tail is of music that shares its samples with other music, and heavier than
-# exponential: it is met at 0.1 and at 0.001. The rival rises with the best as the store grows.
-NULL = NullModel(score=-1.0, decay=0.52, hours=math.inf)
+# Music that shares its samples with other music makes a second, heavier tail: what counts is the
+# larger of the two. The rival rises with the best as the store grows.
+NULLS = (
+    NullModel(score=0.1, decay=0.7, hours=math.inf),
+    NullModel(score=-1.0, decay=0.52, hours=math.inf),
+)
 
 # Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
 PLACE_NULL = NullModel(score=-4.3, decay=1.09, hours=math.inf)
@@ -93,8 +97,8 @@ class Backend:
     window_seconds = 12.0
 
     def __init__(self, *, model: str = "", weights: str = "", dimensions: int = 0) -> None:
-        content, shown = _read(model)
-        self.model = model
+        content, shown = _read(model, weights)
+        self.model = str(Path(model).absolute()) if model else ""
         self.weights = blake2b(content, digest_size=8).hexdigest()
         if weights not in ("", self.weights):
             raise StoreError(
@@ -110,7 +114,7 @@ class Backend:
         self.dimensions = dimensions or most
         self._plain = self._cut(self._embed.plain())
         self._centres = self._cut(self._embed.centres())
-        self._last: tuple[Fingerprint, IndexReader, F32, Alignments] | None = None
+        self._last: tuple[Fingerprint, weakref.ref[IndexReader], F32, Alignments] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.parameters(),)
@@ -144,11 +148,12 @@ class Backend:
 
     def match(self, query: Fingerprint, index: IndexReader, *, limit: int) -> list[Match]:
         """Look a dense fingerprint up; see `afp.backends.Backend`."""
-        if not len(query) or not index.n_tracks:
+        if not _is_heard(query) or not index.n_tracks:
             return []
         vectors, found = self._laid(query, index)
         null = self._null(query, found)
         order = np.argsort(-found.scores, kind="stable")[:limit]
+        order = order[found.scores[order] > 0]
         seconds = float(query.dense["seconds"])
         return [
             self._match(
@@ -156,13 +161,13 @@ class Backend:
                     int(found.track_ids[i]),
                     int(found.offsets[i]),
                     float(found.scores[i]),
-                    null.p_false(float(found.scores[i]), NULL),
+                    null.p_false(float(found.scores[i]), *NULLS),
                 ),
                 vectors,
                 seconds,
                 index,
             )
-            for i in order
+            for i in order.tolist()
         ]
 
     def verify(
@@ -170,9 +175,10 @@ class Backend:
     ) -> list[Match]:
         """Judge places that others have named; see `afp.backends.Verifier`.
 
-        The score there is held against what that of `match` is held against.
+        The score there, at the speed of the place, is held against what that of `match` is held
+        against; the match is described as `match` does, at speed 1.
         """
-        if not len(query):
+        if not _is_heard(query):
             return [nowhere(place, index, 0.0, self.name) for place in places]
         vectors, found = self._laid(query, index)
         null = self._null(query, found)
@@ -200,14 +206,14 @@ class Backend:
 
     def _laid(self, query: Fingerprint, index: IndexReader) -> tuple[F32, Alignments]:
         """Lay a query onto everything; the last is kept, as `verify` mostly follows `match`."""
-        if self._last is None or self._last[0] is not query or self._last[1] is not index:
+        if self._last is None or self._last[0] is not query or self._last[1]() is not index:
             assert query.vectors is not None
             steps = query.dense["steps"].astype(np.int64)
             vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
             vectors[steps] = query.vectors
             vectors = vectors[:MOST_STEPS]
             found = self._align(query.vectors, steps[steps < MOST_STEPS], vectors, index)
-            self._last = query, index, vectors, found
+            self._last = query, weakref.ref(index), vectors, found
         return self._last[2:]
 
     def _align(self, heard: F32, steps: I64, vectors: F32, index: IndexReader) -> Alignments:
@@ -289,7 +295,8 @@ class _Null:
     def of(cls, found: Alignments, plainness: float, n_heard: int) -> "_Null":
         n = len(found.scores)
         by_score = np.argsort(-found.scores, kind="stable")
-        count, _, squares = found.moments[by_score[min(RIVAL - 1, n // 4) :]].T
+        best = min(RIVAL - 1, max(n // 4, 1))
+        count, _, squares = found.moments[by_score[best:]].T
         usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
         powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
         deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))
@@ -300,24 +307,35 @@ class _Null:
             level = max(level, float(found.scores[by_score[RIVAL - 1]]))
         return cls(level, math.sqrt(deviation * (level + deviation)))
 
-    def p_false(self, score: float, model: NullModel) -> float:
-        return model.p_false((score - self.level) / self.spread, store_hours=0.0)
+    def p_false(self, score: float, *models: NullModel) -> float:
+        excess = (score - self.level) / self.spread
+        return max(model.p_false(excess, store_hours=0.0) for model in models)
+
+
+def _is_heard(query: Fingerprint) -> bool:
+    """Tell whether there is an embedding among the steps that are looked up."""
+    return len(query) > 0 and int(query.dense["steps"][0]) < MOST_STEPS
 
 
 def _restored(parameters: dict[str, Any]) -> Backend:
     return Backend(**parameters)
 
 
-def _read(model: str) -> tuple[bytes, str]:
+def _read(model: str, weights: str) -> tuple[bytes, str]:
     """Return the bytes of a model file, and its name."""
     path = Path(model) if model else files("afp") / "models" / "neural.onnx"
     try:
         return path.read_bytes(), str(path)
     except OSError as error:
-        raise UsageError(
-            f"backend 'neural': the model {path} cannot be read: {error.strerror}",
-            hint="name a model.onnx that `afp train` has written" if model else "reinstall afp",
-        ) from None
+        what = f"backend 'neural': the model {path} cannot be read: {error.strerror}"
+        if weights:
+            raise StoreError(
+                what,
+                hint=f"the index needs the weights {weights}: put the model back there, or use "
+                "another backend of the store (-b)",
+            ) from None
+        hint = "name a model.onnx that `afp train` has written" if model else "reinstall afp"
+        raise UsageError(what, hint=hint) from None
 
 
 def _vertex(before: float, here: float, after: float) -> float:

@@ -286,7 +286,8 @@ class Backend:
         if coverage(query.soft_bits(speed), evidence, np.array([round(offset)]))[0] < FULL:
             score *= PART
         if score > 0:
-            enough = RUNS_PER_SECOND * query.seconds
+            audible = np.count_nonzero(query.prints(1.0).audible) * self.hop_seconds
+            enough = RUNS_PER_SECOND * max(audible, self.hop_seconds)
             score *= min(n_runs(query.soft_bits(1.0, step=1)) / enough, 1.0) ** 0.5
         return replace(alignment, offset=offset, speed=speed, score=score)
 

@@ -58,7 +58,7 @@ class Embedder:
     """
 
     def __init__(self, model: bytes, name: str) -> None:
-        self._session = _session(model, name)
+        self._session, self._name = _session(model, name), name
         about = self._session.get_modelmeta().custom_metadata_map
         if about.get("kind") != KIND:
             raise UsageError(f"{name}: not a model that afp has made", hint=_HINT)
@@ -89,9 +89,8 @@ class Embedder:
 
         From the model's metadata: to compute them takes a fifth of a second.
         """
-        known = self._unpacked(self._plain)
-        if len(known):
-            return known
+        if self._plain:
+            return self._unpacked(self._plain)
         from afp.features.plain_sounds import plain_segments
 
         powers = log_mel.mel_powers(plain_segments())
@@ -106,12 +105,12 @@ class Embedder:
         return self._unpacked(self._centres)
 
     def _unpacked(self, text: str) -> F32:
-        """Return the embeddings (n, dimensions) in a text of the metadata; none if damaged."""
+        """Return the embeddings (n, dimensions) in a text of the metadata."""
         try:
             codes = np.frombuffer(base64.b64decode(text, validate=True), np.int8)
             codes = codes.reshape(-1, self.dimensions)
         except (binascii.Error, ValueError):
-            codes = np.empty((0, self.dimensions), np.int8)
+            raise UsageError(f"{self._name}: a model with damaged metadata", hint=_HINT) from None
         return codes.astype(np.float32) / np.float32(_CODE)
 
     def __call__(self, powers: F32, *, hop_frames: int) -> tuple[npt.NDArray[np.int64], F32]:

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from afp.compiled import kernel
 from afp.fingerprint import F32, I64, U32
-from afp.index import EmbeddingBlock, Hits
+from afp.index import GAP_FRAMES, EmbeddingBlock, Hits
 from afp.matching.inner_product import UNIT, USUAL_DIMENSIONS, Alignments, align
 
 _ALIKE = 0.3  # similarity from which a hit counts, by the square of what is beyond
-_MOST_WEIGHED = 1 << 13  # hits of a segment that are sorted
-_STRETCH_BITS = 12  # of an axis: no two tracks begin in a stretch, as gaps are no shorter
+_MOST_WEIGHED = 1 << 16  # hits of a segment that are sorted
+_PEAKS_A_TRACK = 4  # at most: one that repeats itself must not crowd out the others
+_STRETCH_BITS = GAP_FRAMES.bit_length() - 1  # of an axis: no two tracks begin in a stretch
 
 
 def nearest(vectors: F32, centres: F32) -> U32:
@@ -212,7 +213,9 @@ def _peaks(
     heaviest = _largest(weights[:n], _MOST_WEIGHED)
     order = heaviest[np.argsort(diagonals[heaviest])]
     heights, where = np.empty(len(order)), np.empty(len(order), np.int64)
-    n = _weighted_peaks(diagonals[order], weights[order], width, heights, where)
+    n = _weighted_peaks(
+        diagonals[order], rows[order], weights[order], width, _PEAKS_A_TRACK, heights, where
+    )
     highest = _largest(heights[:n], most)
     best = order[where[highest]]
     on_track = diagonals[best] - fineness * bases[rows[best]]
@@ -279,22 +282,39 @@ def _weigh(  # type: ignore[no-untyped-def]
     return n
 
 
-@kernel("int64(int64[::1], float32[::1], int64, float64[::1], int64[::1])")
-def _weighted_peaks(diagonals, weights, width, heights, where):  # type: ignore[no-untyped-def]
+@kernel("int64(int64[::1], int64[::1], float32[::1], int64, int64, float64[::1], int64[::1])")
+def _weighted_peaks(diagonals, rows, weights, width, a_track, heights, where):  # type: ignore[no-untyped-def]
     # A window of `width` slides along the sorted diagonals; of overlapping ones the heaviest
-    # counts. Writes its weight and the first hit in it; returns how many there are.
+    # counts. Writes the weights and the first hits of the heaviest of each track, whose diagonals
+    # are neighbours; returns how many there are.
     n = len(diagonals)
     n_peaks = 0
+    first = 0  # peak of the track
+    row = np.int64(-1)
     end = 0
     total = 0.0
     best = 0.0
     best_at = 0
-    for i in range(n):
-        if best > 0.0 and diagonals[i] - diagonals[best_at] > width:
-            heights[n_peaks] = best
-            where[n_peaks] = best_at
-            n_peaks += 1
+    for i in range(n + 1):
+        if best > 0.0 and (i == n or diagonals[i] - diagonals[best_at] > width):
+            if rows[best_at] != row:
+                row = rows[best_at]
+                first = n_peaks
+            if n_peaks - first < a_track:
+                heights[n_peaks] = best
+                where[n_peaks] = best_at
+                n_peaks += 1
+            else:
+                weakest = first
+                for k in range(first + 1, n_peaks):
+                    if heights[k] < heights[weakest]:
+                        weakest = k
+                if best > heights[weakest]:
+                    heights[weakest] = best
+                    where[weakest] = best_at
             best = 0.0
+        if i == n:
+            break
         while end < n and diagonals[end] - diagonals[i] <= width:
             total += weights[end]
             end += 1
@@ -302,8 +322,4 @@ def _weighted_peaks(diagonals, weights, width, heights, where):  # type: ignore[
             best = total
             best_at = i
         total -= weights[i]
-    if best > 0.0:
-        heights[n_peaks] = best
-        where[n_peaks] = best_at
-        n_peaks += 1
     return n_peaks

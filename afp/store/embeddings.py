@@ -91,7 +91,9 @@ def block(
     headers = memory[places].view(_HEADER).reshape(-1)
     counts = headers["n"].astype(np.int64)
     dimensions = int(headers["d"].max(initial=0))
-    fits = (headers["kind"] == KIND) & (headers["d"] == dimensions)
+    if np.any(headers["d"] != dimensions) and np.all(headers["kind"] == KIND):
+        raise StoreError("an index holds embeddings of different dimensions", hint=REPLACE)
+    fits = headers["kind"] == KIND
     if not np.all(fits & (CODES_AT + counts * dimensions <= sizes)):
         raise StoreError("an index holds embeddings that are damaged", hint=REPLACE)
     return EmbeddingBlock(

@@ -46,6 +46,8 @@ def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
     if hashes is None and fingerprint.vectors is None:
         raise StoreError(f"{whose}: a fingerprint without hashes and vectors", hint=hint)
     if fingerprint.vectors is not None:
+        if evidence is not None:
+            raise StoreError(f"{whose}: a fingerprint has either vectors or evidence", hint=hint)
         _check_vectors(fingerprint.vectors, frames, whose)
     pairs = [] if hashes is None else [(frames, hashes)]
     pairs += [] if evidence is None else [(evidence.frames, evidence.values)]
