@@ -35,6 +35,8 @@ def levels(samples: F32) -> list[float]:
 def arrays(fingerprint: Fingerprint) -> dict[str, list[int]]:
     """What a store keeps; the query's side may change without a new version."""
     named = {"frames": fingerprint.frames}
+    if fingerprint.vectors is not None:
+        named["vectors"] = np.rint(127 * fingerprint.vectors).astype(np.int8).ravel()
     if fingerprint.hashes is not None:
         named["hashes"] = fingerprint.hashes
     if fingerprint.evidence is not None:
