@@ -18,7 +18,7 @@ from afp.cli.progress import BenchProgress
 from afp.distort import Distortion, parse
 from afp.library import Interruption
 
-PATHS = {"--audio", "--noise", "--ir", "--speech", "--out", "--journal"}
+PATHS = {"--audio", "--music", "--distractors", "--noise", "--ir", "--speech", "--out", "--journal"}
 PATHS_GIVEN = [f"{option}=" for option in PATHS]
 
 
