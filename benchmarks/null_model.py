@@ -1,4 +1,4 @@
-"""Fit the null model of a backend, and hold its p_false against what is observed.
+"""Hold p_false against what is observed, and fit the null models that are a single tail.
 
 Reads the rows that ``benchmarks/accuracy.py``, or ``afp bench --out``, has written: the best
 answer to each query that no track answers, whatever the threshold.
@@ -70,17 +70,16 @@ def main() -> None:
     )
     parser.add_argument("rows", type=Path, help="rows of benchmarks/accuracy.py, or of afp bench")
     _, rows = read_rows(parser.parse_args().rows)
-    known = [name for name in dict.fromkeys(row.backend for row in rows) if name in NULLS]
-    if not known:
-        parser.error(f"there is no query of {' or '.join(NULLS)} among {len(rows)} rows")
-    for name in known:
+    for name in dict.fromkeys(row.backend for row in rows):
         absent = [row for row in rows if row.backend == name and row.kind != PRESENT]
         recorded = [lowest_p(row) for row in absent if row.kind in RECORDED]
         if len(recorded) * (1 - TAIL) < 2:
             parser.error(f"{len(recorded)} absent queries of {name} are too few")
+        print_section(calibration(name, absent))
+        if name not in NULLS:
+            continue
         null = NULLS[name]
         score, decay, n = fitted(recorded, null)
-        print_section(calibration(name, absent))
         print(f"in use: score {null.score}, decay {null.decay}, for {null.hours} h")
         print(
             f"exponential tail of {n} of {len(recorded)}: score {score:.2f}, "
