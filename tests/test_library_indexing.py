@@ -94,6 +94,9 @@ def test_a_recording_of_many_windows_needs_a_smaller_p(plugged, music, tmp_path)
 
 def test_a_searcher_needs_a_backend_that_the_store_has(plugged, music, tmp_path):
     index(tmp_path / "store", [music], backends=["loudest"])
+    with pytest.raises(UsageError, match="no backend is called 'Shazam'") as caught:
+        Searcher.open(tmp_path / "store", "Shazam")
+    assert "afp index" not in caught.value.hint
     with pytest.raises(UsageError, match="nothing of backend 'slow'"):
         Searcher.open(tmp_path / "store", "slow")
     with Store.open(tmp_path / "empty", write=True):

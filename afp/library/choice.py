@@ -36,9 +36,12 @@ def backend_of_store(store: Store, name: str | None = None) -> Backend:
     if name is None:
         name = DEFAULT_BACKEND if DEFAULT_BACKEND in records else min(records)
     if name not in records:
+        held = f"it has {', '.join(sorted(records))}"
+        if name not in names_of_backends():
+            raise UsageError(f"no backend is called {name!r}", hint=held)
         raise UsageError(
             f"the store has nothing of backend {name!r}",
-            hint=f"it has {', '.join(sorted(records))}; or: afp index -b {name} PATH",
+            hint=f"{held}; or: afp index -b {name} PATH",
         )
     return _built(name, records[name])
 
