@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from accuracy import without_idle_answers
 from measure import distortions_of, lengths_of, measure
 from output import RESULTS, note, print_section, script, write_json
 
@@ -237,8 +238,8 @@ def main() -> None:
 def write(folder: Path, scores: Scores, rows: Sequence[Row], more: dict[str, Any]) -> None:
     """Write the results and their rows."""
     write_json(folder / "neural.json", {"scores": as_json(scores), **more})
-    short = [replace(row, answers=row.answers[:1]) for row in rows]
-    write_rows(folder / "neural.rows.jsonl.gz", scores.about, short)
+    path = folder / "neural.rows.jsonl.gz"
+    write_rows(path, scores.about, map(without_idle_answers, rows))
 
 
 if __name__ == "__main__":

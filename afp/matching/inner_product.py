@@ -128,11 +128,13 @@ def similarities(query: F32, track: Embeddings, offset: int, *, fineness: int) -
         Inner products; 0 where the track has no frame.
     """
     steps = np.arange(len(query)) + offset
-    frames = (steps + fineness // 2) // fineness
     found = np.zeros(len(query))
-    inside = (frames >= 0) & (frames < len(track.codes))
-    met = track.codes[frames[inside]].astype(np.float32)
-    found[inside] = np.einsum("ij,ij->i", query[inside], met) * track.scale
+    # A step midway between two frames counts half for either, lest places lean to one side.
+    for half in (fineness // 2, (fineness - 1) // 2):
+        frames = (steps + half) // fineness
+        inside = (frames >= 0) & (frames < len(track.codes))
+        met = track.codes[frames[inside]].astype(np.float32)
+        found[inside] += 0.5 * np.einsum("ij,ij->i", query[inside], met) * track.scale
     return found
 
 
