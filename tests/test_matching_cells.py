@@ -141,9 +141,9 @@ def test_a_stretch_of_a_track_is_found_as_by_looking_everywhere(dead):
     assert (everywhere.track_ids[wanted], everywhere.offsets[wanted]) == (43, 400 - 2)
     assert found.scores[best] == pytest.approx(everywhere.scores[wanted], abs=1e-6)
     assert len(set(found.track_ids)) == len(found.track_ids)
-    by_track = dict(zip(everywhere.track_ids, everywhere.moments, strict=True))
-    for track_id, moments in zip(found.track_ids, found.moments, strict=True):
-        np.testing.assert_allclose(moments, by_track[track_id], rtol=1e-3)
+    by_track = dict(zip(everywhere.track_ids, everywhere.powers, strict=True))
+    for track_id, powers in zip(found.track_ids, found.powers, strict=True):
+        np.testing.assert_allclose(powers, by_track[track_id], rtol=1e-3)
 
 
 def test_a_track_that_repeats_itself_leaves_room_for_its_rivals():
@@ -225,4 +225,4 @@ def test_nothing_alike_and_nothing_stored():
         assert len(likely.firsts) == 0
         chance = cells.sample(blocks, n_tracks=5, n_frames=50)
         found = cells.align_stretches(query, likely, chance, fineness=FINENESS, side=0.5)
-        assert not found.moments.any()
+        assert not found.powers.any()

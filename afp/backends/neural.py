@@ -296,7 +296,7 @@ class _Null:
         n = len(found.scores)
         by_score = np.argsort(-found.scores, kind="stable")
         best = min(RIVAL - 1, max(n // 4, 1))
-        count, _, squares = found.moments[by_score[best:]].T
+        count, squares = found.powers[by_score[best:]].T
         usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
         powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
         deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))

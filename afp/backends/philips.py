@@ -246,6 +246,7 @@ class Backend:
             if score > PLAIN:
                 enough = max(enough, most_aligned // 10)
         ranked.sort(key=lambda each: -each.score)
+        liveliness = self._liveliness(query)
         looked_at: dict[int, _Alignment] = {}
         for alignment in ranked:
             if alignment.score < WORTH_JUDGING and looked_at:
@@ -254,9 +255,16 @@ class Backend:
                 evidence = self._sound(index, alignment.track_id)
                 judged = self._judged(query, evidence, alignment, sound)
                 hours = index.n_frames * self.hop_seconds / 3600
-                p_false = NULL.p_false(judged.score, store_hours=hours, n_trials=n_trials)
-                looked_at[alignment.track_id] = replace(judged, p_false=p_false)
+                score = judged.score * (liveliness if judged.score > 0 else 1.0)
+                p_false = NULL.p_false(score, store_hours=hours, n_trials=n_trials)
+                looked_at[alignment.track_id] = replace(judged, score=score, p_false=p_false)
         return sorted(looked_at.values(), key=_strength)
+
+    def _liveliness(self, query: "_Query") -> float:
+        """Return what a score counts for: less where the bits hardly change, as in a lone tone."""
+        audible = np.count_nonzero(query.prints(1.0).audible) * self.hop_seconds
+        enough = RUNS_PER_SECOND * max(audible, self.hop_seconds)
+        return float(min(n_runs(query.soft_bits(1.0, step=1)) / enough, 1.0) ** 0.5)
 
     def _judged(
         self, query: "_Query", evidence: Evidence, alignment: "_Alignment", sound: Evidence
@@ -285,10 +293,6 @@ class Backend:
                 offset, score = best_offset(bits, evidence, np.array([around]), nulls)
         if coverage(query.soft_bits(speed), evidence, np.array([round(offset)]))[0] < FULL:
             score *= PART
-        if score > 0:
-            audible = np.count_nonzero(query.prints(1.0).audible) * self.hop_seconds
-            enough = RUNS_PER_SECOND * max(audible, self.hop_seconds)
-            score *= min(n_runs(query.soft_bits(1.0, step=1)) / enough, 1.0) ** 0.5
         return replace(alignment, offset=offset, speed=speed, score=score)
 
     def _climb(

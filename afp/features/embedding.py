@@ -18,6 +18,9 @@ FORMAT = 1
 
 KIND = "afp-neural"
 
+_HINT = "name a model.onnx that `afp train` has written"
+
+_CODE = 127  # of the metadata's embeddings: that of 1
 _BATCH = 32  # segments: what a net makes of them stays in the cache
 
 
@@ -144,10 +147,6 @@ class Embedder:
 def packed(embeddings: F32) -> str:
     """Write embeddings (n, d) as text for a model's metadata, in 8 bits a number."""
     return base64.b64encode(np.rint(embeddings * _CODE).astype(np.int8).tobytes()).decode()
-
-
-_CODE = 127
-_HINT = "name a model.onnx that `afp train` has written"
 
 
 def _session(model: bytes, name: str) -> Any:

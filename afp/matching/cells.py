@@ -148,11 +148,11 @@ def align_stretches(
     by_score = np.argsort(-scores, kind="stable")
     track_ids = np.concatenate([each.track_ids for each in found])[by_score]
     track_ids, first, which = np.unique(track_ids, return_index=True, return_inverse=True)
-    moments = np.zeros((len(track_ids), 3))
-    of_chance = np.concatenate([np.zeros_like(found[0].moments), found[1].moments])
-    np.add.at(moments, which, of_chance[by_score])
+    powers = np.zeros((len(track_ids), 2))
+    of_chance = np.concatenate([np.zeros_like(found[0].powers), found[1].powers])
+    np.add.at(powers, which, of_chance[by_score])
     best = by_score[first]
-    return Alignments(track_ids, scores[best], offsets[best], moments)
+    return Alignments(track_ids, scores[best], offsets[best], powers)
 
 
 def _cut(block: EmbeddingBlock, rows: I64, first: I64, counts: I64) -> EmbeddingBlock:

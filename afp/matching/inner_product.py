@@ -38,15 +38,15 @@ class Alignments:
         Mean fourth power of the aligned similarities; negative ones count as 0.
     offsets : ndarray of int64, shape (t,)
         Track time minus query time, in steps of the query.
-    moments : ndarray of float64, shape (t, 3)
-        Of the alignments that lay the whole query onto the track: their number, the sum of their
-        scores, that of the squares.
+    powers : ndarray of float64, shape (t, 2)
+        Of the alignments that lay the whole query onto the track: their number, and the sum of
+        the squares of their scores.
     """
 
     track_ids: I64
     scores: F64
     offsets: I64
-    moments: F64
+    powers: F64
 
 
 def align(
@@ -68,10 +68,10 @@ def align(
     """
     whole = normaliser(query, fineness=fineness, side=side)
     codes = np.rint(query * np.float32(UNIT)).astype(np.int16)
-    ids, scores, offsets, moments = [], [], [], []
+    ids, scores, offsets, powers = [], [], [], []
     for block in blocks:
         n = len(block.track_ids)
-        best, where, powers = np.empty(n), np.empty(n, np.int64), np.zeros((n, 3))
+        best, where, squares = np.empty(n), np.empty(n, np.int64), np.zeros((n, 2))
         if n:
             _align(
                 block.codes,
@@ -85,17 +85,17 @@ def align(
                 np.empty(fineness * int(block.counts.max()) + len(query) + 2, np.float32),
                 best,
                 where,
-                powers,
+                squares,
             )
         ids.append(block.track_ids)
         scores.append(best)
         offsets.append(where)
-        moments.append(powers)
+        powers.append(squares)
     return Alignments(
         np.concatenate([np.empty(0, np.int64), *ids]),
         np.concatenate([np.empty(0), *scores]),
         np.concatenate([np.empty(0, np.int64), *offsets]),
-        np.concatenate([np.empty((0, 3)), *moments]),
+        np.concatenate([np.empty((0, 2)), *powers]),
     )
 
 
@@ -172,7 +172,7 @@ def score_at(
     " float32[::1], float64[::1], int64[::1], float64[:, ::1])"
 )
 def _align(  # type: ignore[no-untyped-def]
-    codes, starts, counts, scales, queries, fineness, side, whole, sums, scores, offsets, moments
+    codes, starts, counts, scales, queries, fineness, side, whole, sums, scores, offsets, powers
 ):
     # Products of the k-th frame and step s go to the sum of offset `fineness * k - s`, which is
     # at index `offset + m` of the sums: one is free at either end, for the steps beside.
@@ -206,8 +206,7 @@ def _align(  # type: ignore[no-untyped-def]
                 best, best_at = score, i
             if i >= m and i <= m + fineness * (n - 1) - (m - 1):
                 score /= whole
-                moments[track, 0] += 1.0
-                moments[track, 1] += score
-                moments[track, 2] += score * score
+                powers[track, 0] += 1.0
+                powers[track, 1] += score * score
         scores[track] = best / whole
         offsets[track] = best_at - m
