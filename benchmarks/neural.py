@@ -3,8 +3,9 @@
 The protocol of Chang et al. (ICASSP 2021) and harder conditions, with short clips: clips of music
 that training never saw, looked up among it and the music of the training as distractors. Half of
 the unseen tracks are kept out of the store, to count false answers. Much music repeats itself, so
-places are held against what the same clips get undistorted. Hash backends and the fusion of both
-stand beside. A ladder of fewer distractors tells how the figures depend on the size of the store.
+a place that sounds the same counts as near, and places are held against what the same clips get
+undistorted. Hash backends and the fusion of both stand beside. A ladder of fewer distractors, and
+of all of them cut into clips of 30 s, tells how the figures depend on the store.
 
     python benchmarks/neural.py --music ~/unseen --distractors ~/music --noise ~/noise --ir ~/rooms
     python benchmarks/neural.py … --queries 20 --seconds 1,3 --out /tmp/n
@@ -17,16 +18,20 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 import argparse
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 from accuracy import without_idle_answers
 from measure import distortions_of, lengths_of, measure
 from output import RESULTS, note, print_section, script, write_json
+from repetition import near_counts
 
-from afp.audio import walk
+from afp.audio import decode, walk
 from afp.bench.grid import Grid
 from afp.bench.rows import Row, write_rows
 from afp.bench.scores import Cell, Scores
@@ -39,9 +44,12 @@ CONDITIONS = ("clean", "chang", "noise:snr=0,-5", "phone")
 BACKENDS = ("shazam", "neural", "fused")
 LADDER = (0.25, 0.5)  # shares of the distractors, beside all of them
 LADDER_CONDITION = "chang"
+CUT_SECONDS = 30.0
 ABSENT = 0.5
 
-TARGETS = {
+NearCounts = Mapping[tuple[str, str, float], tuple[int, int]]
+
+TARGETS: dict[tuple[str, float], float] = {
     **{("chang", s): share for s, share in ((1, 92), (2, 97), (3, 98.5), (5, 99.5), (10, 99.9))},
     **{("noise:snr=0", s): share for s, share in ((1, 85), (2, 95))},
     ("noise:snr=-5", 3): 90,
@@ -64,15 +72,30 @@ def thinned(paths: Sequence[Path], share: float) -> tuple[Path, ...]:
     return tuple(paths[i * len(paths) // n] for i in range(n))
 
 
-def held(cell: Cell, clean: Cell | None) -> dict[str, Any]:
+def cut(paths: Sequence[Path], folder: Path) -> tuple[Path, ...]:
+    """Cut files into clips of `CUT_SECONDS`, which are written to a folder."""
+    clips = []
+    for i, path in enumerate(paths):
+        with decode(path) as decoder:
+            samples = np.concatenate(list(decoder))
+        length = round(CUT_SECONDS * decoder.sample_rate)
+        for first in range(0, len(samples) - length + 1, length):
+            clips.append(folder / f"{i}-{first}.flac")
+            soundfile.write(clips[-1], samples[first : first + length], decoder.sample_rate)
+    return tuple(clips)
+
+
+def held(cell: Cell, near: NearCounts) -> dict[str, Any]:
     """Hold a cell against its target and against the clean one."""
     target = TARGETS.get((cell.condition, cell.seconds)) if cell.backend == "neural" else None
     any_track, missed = 100 * cell.any_track.share, []
     if target is not None and any_track < target:
         missed.append("track")
+    k, n = near[cell.backend, cell.condition, cell.seconds]
+    clean, n_clean = near.get((cell.backend, "clean", cell.seconds), (0, 0))
     near_of_clean = None
-    if clean is not None and clean.any_near.k:
-        near_of_clean = 100 * cell.any_near.share / clean.any_near.share
+    if clean:
+        near_of_clean = 100 * (k / n) * (n_clean / clean)
         is_asked = (
             cell.backend == "neural" and cell.condition == LADDER_CONDITION and cell.seconds >= 2
         )
@@ -83,15 +106,10 @@ def held(cell: Cell, clean: Cell | None) -> dict[str, Any]:
         "condition": cell.condition,
         "seconds": cell.seconds,
         "target": target,
+        "near_or_same": k / n,
         "near_of_clean": near_of_clean,
         "missed": missed,
     }
-
-
-def judge(scores: Scores) -> list[dict[str, Any]]:
-    """Hold every cell against what is wanted."""
-    clean = {(c.backend, c.seconds): c for c in scores.cells if c.condition == "clean"}
-    return [held(cell, clean.get((cell.backend, cell.seconds))) for cell in scores.cells]
 
 
 def table(scores: Scores, verdicts: Sequence[dict[str, Any]]) -> Section:
@@ -105,12 +123,17 @@ def table(scores: Scores, verdicts: Sequence[dict[str, Any]]) -> Section:
     for cell in scores.cells:
         by_cell.setdefault((cell.condition, cell.seconds), {})[cell.backend] = cell
     notes = {(v["condition"], v["seconds"]): v for v in verdicts if v["backend"] == "neural"}
+    near = {(v["backend"], v["condition"], v["seconds"]): v["near_or_same"] for v in verdicts}
     rows: list[tuple[str, ...]] = []
     for (condition, seconds), cells in by_cell.items():
         shares = [
-            f"{100 * value.share:.1f}"
+            f"{100 * share:.1f}"
             for name in names
-            for value in (cells[name].track, cells[name].any_track, cells[name].any_near)
+            for share in (
+                cells[name].track.share,
+                cells[name].any_track.share,
+                near[name, condition, seconds],
+            )
         ]
         verdict = notes.get((condition, seconds), {"target": None, "missed": []})
         target = "" if verdict["target"] is None else f"{verdict['target']:g}"
@@ -124,54 +147,63 @@ def table(scores: Scores, verdicts: Sequence[dict[str, Any]]) -> Section:
 
 def ladder(grid: Grid, jobs: int | None) -> list[dict[str, Any]]:
     """Measure one condition among fewer distractors."""
-    found = []
-    for share in LADDER:
-        note(f"{share:.0%} of the distractors")
-        fewer = replace(
-            grid,
-            distortions=distortions_of([LADDER_CONDITION]),
-            backends={"neural": {}},
-            parts={},
-            distractors=thinned(grid.distractors, share),
-        )
-        about, rows = measure(fewer, n_workers=jobs)
-        scores = score(about, rows)
-        found += [
-            {
-                "hours": about.seconds / 3600,
-                "seconds": cell.seconds,
-                "any_track": cell.any_track.share,
-                "track": cell.track.share,
-                "n": cell.track.n,
-            }
-            for cell in scores.cells
-        ]
-    return found
+    found = [
+        step
+        for share in LADDER
+        for step in _step(f"{share:.0%}", thinned(grid.distractors, share), grid, jobs)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        clips = cut(grid.distractors, Path(folder))
+        return found + _step(f"in clips of {CUT_SECONDS:g} s", clips, grid, jobs)
 
 
-def print_ladder(steps: Sequence[dict[str, Any]], scores: Scores) -> None:
-    """Print the ladder, with all distractors as its last step."""
-    whole = [
+def _step(
+    name: str, distractors: tuple[Path, ...], grid: Grid, jobs: int | None
+) -> list[dict[str, Any]]:
+    note(f"distractors: {name}")
+    fewer = replace(
+        grid,
+        distortions=distortions_of([LADDER_CONDITION]),
+        backends={"neural": {}},
+        parts={},
+        distractors=distractors,
+    )
+    return _told(name, score(*measure(fewer, n_workers=jobs)))
+
+
+def _told(name: str, scores: Scores) -> list[dict[str, Any]]:
+    return [
         {
+            "distractors": name,
+            "tracks": scores.about.tracks,
             "hours": scores.about.seconds / 3600,
             "seconds": cell.seconds,
             "any_track": cell.any_track.share,
             "track": cell.track.share,
+            "n": cell.track.n,
         }
         for cell in scores.cells
         if (cell.backend, cell.condition) == ("neural", LADDER_CONDITION)
     ]
-    right = ("hours in the store", "s", "right %", "any %")
+
+
+def print_ladder(steps: Sequence[dict[str, Any]], scores: Scores) -> None:
+    """Print the ladder, with all distractors as its last step."""
+    right = ("tracks", "hours in the store", "s", "right %", "any %")
     rows: list[tuple[str, ...]] = [
         (
+            step["distractors"],
+            f"{step['tracks']}",
             f"{step['hours']:.1f}",
             f"{step['seconds']:g}",
             f"{100 * step['track']:.1f}",
             f"{100 * step['any_track']:.1f}",
         )
-        for step in [*steps, *whole]
+        for step in [*steps, *_told("all", scores)]
     ]
-    print_section(Section(f"neural, {LADDER_CONDITION}, by size of the store", right, rows, right))
+    columns = ("distractors", *right)
+    title = f"neural, {LADDER_CONDITION}, by what is in the store"
+    print_section(Section(title, columns, rows, right))
 
 
 def print_absent(scores: Scores) -> None:
@@ -199,7 +231,9 @@ def main() -> None:
     parser.add_argument("--seconds", default="1,2,3,5,10", help="[%(default)s]")
     parser.add_argument("--queries", type=int, default=100, help="a cell [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    parser.add_argument("--no-ladder", action="store_true", help="only with all distractors")
+    parser.add_argument(
+        "--no-ladder", action="store_true", help="only with all distractors as they are"
+    )
     parser.add_argument("-j", "--jobs", type=int, help="processes [one a core]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder [%(default)s]")
     parser.add_argument("--journal", type=Path, help="folder to go on from after an interruption")
@@ -221,7 +255,8 @@ def main() -> None:
     )
     about, rows = measure(grid, n_workers=arguments.jobs, journal=arguments.journal)
     scores = score(about, rows)
-    verdicts = judge(scores)
+    near = near_counts(rows, music)
+    verdicts = [held(cell, near) for cell in scores.cells]
     print(
         f"{about.tracks} tracks, {about.seconds / 3600:.1f} hours, "
         f"{len(music)} tracks that the net has not heard"
