@@ -4,7 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import soxr
 from cli_runner import RATE, Cli, excerpt, write_wav
+
+from afp.synthesis import song
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -66,6 +69,16 @@ def test_a_long_recording_has_a_timeline(both, clips):
         assert match["query_end"] == pytest.approx(start + 14.0, abs=1.0)
         offset = match["track_start"] - match["query_start"]
         assert offset == pytest.approx(place - start, abs=0.1)
+
+
+def test_embeddings_of_a_faster_recording_make_one_stretch(cli, tmp_path):
+    samples = song(5, seconds=42.0)
+    path = write_wav(tmp_path / "music" / "long.wav", samples)
+    cli("index", "-b", "neural", path)
+    faster = write_wav(tmp_path / "faster.wav", soxr.resample(samples, 1.03 * RATE, RATE))
+    out, _ = cli("query", "--all", "--json", faster)
+    (match,) = json.loads(out)["matches"]
+    assert match["speed"] == pytest.approx(1.03, abs=0.01)
 
 
 def test_nothing_found_is_status_1(both, clips):

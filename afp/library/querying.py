@@ -17,7 +17,14 @@ from afp.index import IndexReader
 from afp.library.choice import searched
 from afp.library.fusion import Fusion
 from afp.library.streaming import windows
-from afp.matching.timeline import best_of_each_track, claim, corrected, merge, shifted
+from afp.matching.timeline import (
+    TOLERANCE_SECONDS,
+    best_of_each_track,
+    claim,
+    corrected,
+    merge,
+    shifted,
+)
 from afp.store import Store
 
 DEFAULT_MAX_P = 1e-3
@@ -183,7 +190,13 @@ class Searcher:
             return QueryResult(name, None, self.backend.name, error=str(error))
         stretches = [
             corrected(stretch, n_windows)
-            for stretch in merge(found, gap_seconds=0.5 * self.backend.window_seconds)
+            for stretch in merge(
+                found,
+                gap_seconds=0.5 * self.backend.window_seconds,
+                tolerance_seconds=max(
+                    TOLERANCE_SECONDS, 0.5 * max(part.hop_seconds for part in self.parts)
+                ),
+            )
         ]
         counted = [stretch for stretch in stretches if stretch.p_false <= max_p]
         return QueryResult(
