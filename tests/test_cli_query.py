@@ -189,6 +189,12 @@ def test_a_recording_of_two_tracks_becomes_a_timeline(indexed, music, tmp_path):
     assert len({match["track"]["id"] for match in ranked}) == len(ranked)
 
 
+def test_a_second_backend_is_refused(indexed, clips):
+    out, err = indexed("query", "-b", "shazam", "-b", "neural", clips / "one.wav", status=2)
+    assert out == ""
+    assert "-b is given 2 times: shazam, neural" in err
+
+
 def test_a_strict_threshold_rejects_everything(indexed, clips):
     out, _ = indexed("query", "--max-p", "0", "-n", "3", clips / "absent.wav", status=1)
     assert out == ""

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -189,6 +190,17 @@ def test_doctor_says_what_is_broken(filled):
         data.write_bytes(data.read_bytes()[:5000])
     out, _ = filled("doctor", status=1)
     assert "broken  store: " in out
+
+
+def test_doctor_misses_the_model_of_a_store(cli, music, tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes((files("afp") / "models" / "neural.onnx").read_bytes())
+    cli("index", "-b", "neural", "-p", f"model={model}", music / "song0.wav")
+    assert "broken" not in cli("doctor")[0]
+    model.rename(tmp_path / "moved.onnx")
+    out, _ = cli("doctor", status=1)
+    assert f"broken  store: backend 'neural': the model {model} cannot be read" in out
+    assert "put the model back there" in out
 
 
 def test_tags_cannot_write_to_the_terminal(cli, tmp_path):

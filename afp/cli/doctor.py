@@ -144,6 +144,7 @@ def _kernels() -> Finding:
 
 
 def _store(path: Path) -> Iterator[Finding]:
+    from afp.library.choice import backend_of_store
     from afp.library.upkeep import is_gone
     from afp.store import Store
 
@@ -154,13 +155,24 @@ def _store(path: Path) -> Iterator[Finding]:
         with Store.open(path) as store:
             faults = store.check()
             size = store.n_bytes()
-            backends = ", ".join(sorted(store.backends())) or "none"
+            backends = sorted(store.backends())
             with store.snapshot() as snapshot:
                 tracks = terminal.count(len(snapshot), "track")
+            for backend in backends:
+                try:
+                    backend_of_store(store, backend)
+                except AfpError as error:
+                    faults.append(f"{error}; {error.hint}")
+                except Exception as error:  # a plug-in may raise anything when it is imported
+                    faults.append(f"backend {backend!r}: {error}")
     except AfpError as error:
         yield Finding("store", "broken", f"{error}; {error.hint}")
         return
-    yield Finding("store", "ok", f"{path}: {tracks}, {terminal.size(size)}, backends: {backends}")
+    yield Finding(
+        "store",
+        "ok",
+        f"{path}: {tracks}, {terminal.size(size)}, backends: {', '.join(backends) or 'none'}",
+    )
     for fault in faults:
         yield Finding("store", "broken", fault)
 

@@ -70,10 +70,23 @@ store = click.option(
     help="Where the store is.",
 )
 
+
+def _one(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> str | None:
+    """Return the only name: a second one would otherwise take the place of the first."""
+    if len(names) > 1:
+        raise UsageError(
+            f"-b is given {len(names)} times: {', '.join(names)}",
+            hint="name one, or -b fused for all that can check one another",
+        )
+    return names[0] if names else None
+
+
 backend = click.option(
     "-b",
     "--backend",
     metavar="NAME",
+    multiple=True,
+    callback=_one,
     help="Backend, or fused for all that can check one another.  [default: the one the store has]",
 )
 
