@@ -19,9 +19,13 @@ C64 = npt.NDArray[np.complex64]
 N = 24_576
 """Length of the Fourier transform that plays a signal through a room: 3.07 s."""
 
-N_DEVICES, N_MADE_ROOMS, VARIANTS = 512, 256, 6
-SHORTEST_T60, LONGEST_T60 = 0.1, 2.0
+N_DEVICES, N_MADE_ROOMS, VARIANTS = 512, 512, 12
+SHORTEST_T60, LONGEST_T60 = 0.1, 3.0
 STRETCH = 1.2  # a recorded room, played slower or faster, is a larger or smaller one
+
+# A source that is far away, or out of sight, sends less sound directly.
+FAR_SHARE, FARTHEST_DB = 0.5, 15.0
+DIRECT_SECONDS = 0.0025
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,14 @@ class Bank:
                 assert recorded is not None
                 whole = recorded[i].astype(np.float32)
                 for variant in range(VARIANTS):
-                    response = _varied(whole, rng) if variant else whole
+                    response = _moved_away(_varied(whole, rng), rng) if variant else whole
                     if response.any():
                         _spectrum(response).tofile(file)
                         n_recorded += 1
             for _ in range(N_MADE_ROOMS):
                 t60 = float(np.exp(rng.uniform(np.log(SHORTEST_T60), np.log(LONGEST_T60))))
-                _spectrum(room.response(t60=t60, sample_rate=SAMPLE_RATE, rng=rng)).tofile(file)
+                response = room.response(t60=t60, sample_rate=SAMPLE_RATE, rng=rng)
+                _spectrum(_moved_away(response, rng)).tofile(file)
         return cls(into, n_recorded, N_MADE_ROOMS)
 
     @classmethod
@@ -104,6 +109,18 @@ def _varied(response: F32, rng: np.random.Generator) -> F32:
     after = np.maximum(np.arange(len(response)) - direct, 0) / np.float32(SAMPLE_RATE * t60)
     damped: F32 = response * np.exp(np.float32(-np.log(1000)) * after.astype(np.float32))
     return damped
+
+
+def _moved_away(response: F32, rng: np.random.Generator) -> F32:
+    """Weaken the direct sound of half of the rooms."""
+    if rng.random() >= FAR_SHARE:
+        return response
+    direct = int(np.argmax(np.abs(response)))
+    reach = round(DIRECT_SECONDS * SAMPLE_RATE)
+    far = response.copy()
+    weaker = 10 ** (-rng.uniform(0, FARTHEST_DB) / 20)
+    far[max(direct - reach, 0) : direct + reach] *= np.float32(weaker)
+    return far
 
 
 def _spectrum(response: F32) -> C64:
