@@ -111,14 +111,17 @@ def test_pieces_are_where_and_as_fast_as_they_should_be(parts, n_source):
 
 
 def test_what_is_heard_is_in_time(parts):
-    # In a room, the direct sound stays in place.
+    # In a room, the direct sound stays in place, unless it is so weak that reflections are louder.
     quiet = views(parts, **{**QUIET, "room_share": 1.0, "recorded_room_share": 1.0})
     rows, centres = np.array([4]), np.array([25_000])
-    (heard,) = quiet.heard(rows, centres, N, np.random.default_rng(0))
     (clean,) = quiet.pieces(rows, centres, N, N)
-    spectrum = np.fft.rfft(heard, 2 * len(heard)) * np.fft.rfft(clean, 2 * len(clean)).conj()
-    lag = int(np.argmax(np.fft.irfft(spectrum)))
-    assert min(lag, 2 * len(heard) - lag) <= 8
+    lags = []
+    for seed in range(15):
+        (heard,) = quiet.heard(rows, centres, N, np.random.default_rng(seed))
+        spectrum = np.fft.rfft(heard, 2 * len(heard)) * np.fft.rfft(clean, 2 * len(clean)).conj()
+        lag = int(np.argmax(np.fft.irfft(spectrum)))
+        lags.append(min(lag, 2 * len(heard) - lag))
+    assert np.median(lags) <= 8
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 10.0])
