@@ -16,7 +16,7 @@ from afp.fingerprint import F32, Fingerprint
 
 
 class Query(NamedTuple):
-    """A clip: its fingerprint, its embeddings a step, and the place that it is from."""
+    """A clip: its fingerprint, what is laid onto tracks a step, and the place that it is from."""
 
     fingerprint: Fingerprint
     vectors: F32
@@ -71,7 +71,7 @@ def queries_of(
             assert fingerprint.vectors is not None
             steps = fingerprint.dense["steps"]
             vectors = np.zeros((int(steps[-1]) + 1, backend.dimensions), np.float32)
-            vectors[steps] = fingerprint.vectors
+            vectors[steps] = neural.less_common(fingerprint.vectors)
             track = track_of[excerpt.source.path]
             made.append(Query(fingerprint, vectors, track, excerpt.start_seconds))
     return made

@@ -35,6 +35,10 @@ HOP_LENGTH = HOP_FRAMES * log_mel.HOP_LENGTH
 SEGMENT_SECONDS = log_mel.SEGMENT_SAMPLES / log_mel.SAMPLE_RATE
 SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
 
+# Of what all segments of a query have in common, so much is taken away before they are laid onto
+# tracks: it is the room, the noise and the device as much as it is the music.
+COMMON = 0.5
+
 LEAST_DIMENSIONS = 16
 
 # Beyond so many stored embeddings (139 hours) only a part of them is looked at.
@@ -210,7 +214,7 @@ class Backend:
             assert query.vectors is not None
             steps = query.dense["steps"].astype(np.int64)
             vectors = np.zeros((int(steps[-1]) + 1, query.vectors.shape[1]), np.float32)
-            vectors[steps] = query.vectors
+            vectors[steps] = less_common(query.vectors)
             vectors = vectors[:MOST_STEPS]
             found = self._align(query.vectors, steps[steps < MOST_STEPS], vectors, index)
             self._last = query, weakref.ref(index), vectors, found
@@ -310,6 +314,13 @@ class _Null:
     def p_false(self, score: float, *models: NullModel) -> float:
         excess = (score - self.level) / self.spread
         return max(model.p_false(excess, store_hours=0.0) for model in models)
+
+
+def less_common(vectors: F32) -> F32:
+    """Take `COMMON` of their mean away from a query's vectors (n, d), of length 1 again."""
+    rest = vectors - np.float32(COMMON) * vectors.mean(axis=0)
+    unit: F32 = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
+    return unit
 
 
 def _is_heard(query: Fingerprint) -> bool:
