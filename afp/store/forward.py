@@ -21,7 +21,7 @@ from afp.store.segment_writer import Source
 from afp.store.snapshot import Snapshot, read_tails
 from afp.store.tails import source_of
 
-CHUNK_POSTINGS = 1 << 23  # read back at a time, what bounds the memory: some 24 bytes a posting
+CHUNK_POSTINGS = 1 << 22  # read back at a time, what bounds the memory: some 24 bytes a posting
 CHUNK_BYTES = 1 << 26  # of packed fingerprints
 CHUNK_TRACKS = 1024
 _STEP_POSTINGS = 1 << 20
