@@ -309,11 +309,12 @@ def _fingerprint(value: dict[str, Any], name: str) -> StoredFingerprint:
         raise ValueError(f"{name}: its postings are none")
     postings, _ = packing.unpack(memoryview(packed), most=MOST_VALUES)
     _require_ascending(postings.frames, f"{name}: postings")
-    return StoredFingerprint(n_frames, postings.frames, postings.values, payload)
+    last = int(postings.frames[-1]) + 1 if len(postings.frames) else 0
+    return StoredFingerprint(max(n_frames, last), postings.frames, postings.values, payload)
 
 
 def _require_sound(payload: bytes, name: str) -> int:
-    """Unpack a fingerprint; return its length in frames."""
+    """Unpack a fingerprint; return how many frames it takes at least."""
     if payload[:1] == bytes([embeddings.KIND]):
         found, n_frames = embeddings.unpack(memoryview(payload))
         if not 0 < found.scale < math.inf:
@@ -323,8 +324,9 @@ def _require_sound(payload: bytes, name: str) -> int:
         evidence, n_frames = packing.unpack(memoryview(payload), most=MOST_VALUES)
         _require_ascending(evidence.frames, name)
         n_rows = 0
-    if max(n_frames, n_rows) >= MOST_VALUES:
-        raise ValueError(f"{name}: it has {max(n_frames, n_rows)} frames, that is too many")
+    n_frames = max(n_frames, n_rows)
+    if n_frames >= MOST_VALUES:
+        raise ValueError(f"{name}: it has {n_frames} frames, that is too many")
     return n_frames
 
 
