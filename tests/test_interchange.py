@@ -599,7 +599,7 @@ def test_a_track_that_is_too_long_for_a_line_is_left_out(tmp_path, monkeypatch):
     assert [value for value in values_of(b"".join(lines)) if "end" in value] == [{"end": 0}]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data())
 def test_whatever_is_changed_in_a_line_is_refused_or_harmless(stream, data):
     """With checksums that are right: the store stays sound, and nothing but our errors comes."""
