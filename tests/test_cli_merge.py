@@ -12,7 +12,8 @@ import pytest
 from cli_runner import Cli, excerpt, write_wav
 
 from afp.library import Searcher, index
-from afp.library.transfer import TransferReport, export, merge
+from afp.library.receiver import TransferReport
+from afp.library.transfer import export, merge
 from afp.store import Store
 from afp.store.check import check
 from afp.synthesis import song
@@ -241,14 +242,14 @@ def test_an_interrupted_import_keeps_what_came(machines, tmp_path, plugin, numbe
 INTERRUPTED = """
 import os, signal
 from afp import cli
-from afp.library import transfer
+from afp.library import receiver
 from afp.store import forward
 forward.CHUNK_TRACKS = 1
-receive = transfer._Receiver.receive
+receive = receiver.Receiver.receive
 def receive_and_signal(self, tracks):
     receive(self, tracks)
     os.kill(os.getpid(), signal.SIGINT)
-transfer._Receiver.receive = receive_and_signal
+receiver.Receiver.receive = receive_and_signal
 cli.main()
 """
 

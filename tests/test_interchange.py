@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from afp import backends
 from afp.errors import AfpError, InputError, StoreError, UsageError
 from afp.fingerprint import Evidence, Fingerprint
-from afp.library import transfer
-from afp.library.transfer import TransferReport, export, import_tracks, merge
+from afp.library import receiver
+from afp.library.receiver import TransferReport
+from afp.library.transfer import export, import_tracks, merge
 from afp.store import NewTrack, Store, forward, interchange, packing, read_tracks
 from afp.store.check import check
 from afp.store.postings import mix, unmix
@@ -650,11 +651,11 @@ def test_the_same_content_twice_in_a_stream(tmp_path, stream):
 
 
 def test_batches_are_bounded(tmp_path, stream, monkeypatch):
-    monkeypatch.setattr(transfer, "BATCH_TRACKS", 2)
+    monkeypatch.setattr(receiver, "BATCH_TRACKS", 2)
     seen = []
     imported(tmp_path / "new", stream, observer=lambda report: seen.append(report.n_done))
     assert seen == [2, 3]
-    monkeypatch.setattr(transfer, "BATCH_POSTINGS", 60)
+    monkeypatch.setattr(receiver, "BATCH_POSTINGS", 60)
     seen.clear()
     imported(tmp_path / "newer", stream, observer=lambda report: seen.append(report.n_done))
     assert seen == [2, 3]

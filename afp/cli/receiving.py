@@ -10,7 +10,7 @@ from afp.cli import terminal
 
 if TYPE_CHECKING:
     from afp.library import Interruption
-    from afp.library.transfer import Observer, TransferReport
+    from afp.library.receiver import Observer, TransferReport
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def receiving(
     """Show the progress of what takes tracks from elsewhere; tell what came of it in any case."""
     from afp.cli.progress import TransferProgress
     from afp.library import Interruption
-    from afp.library.transfer import TransferReport
+    from afp.library.receiver import TransferReport
 
     report = TransferReport()
     try:

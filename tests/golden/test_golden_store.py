@@ -12,7 +12,8 @@ from generate_store import BACKENDS, FOLDER, audio, digests, new_track
 
 from afp.errors import StoreError
 from afp.library.choice import backend_of_store
-from afp.library.transfer import TransferReport, merge
+from afp.library.receiver import TransferReport
+from afp.library.transfer import merge
 from afp.store import FORMAT, Store
 
 REMEDY = """
