@@ -1,10 +1,10 @@
 """Export and import: the stream's format, what strangers may write into one, and what comes in."""
 
 import json
-import os
 import re
 import struct
 import tempfile
+import tracemalloc
 import zlib
 from base64 import b64decode, b64encode
 from contextlib import contextmanager
@@ -173,6 +173,16 @@ def test_tracks_are_read_back_from_segments_and_tails(tmp_path, monkeypatch, chu
             np.testing.assert_array_equal(found.frames, original.frames[order])
             np.testing.assert_array_equal(found.hashes, original.hashes[order])
             assert found.payload == packing.pack(original)
+
+
+def test_no_more_is_read_back_than_asked_for(tmp_path):
+    """Tracks that are asked for may lie at both ends of a large index."""
+    with writing(tmp_path / "store") as store:
+        store.add([new_track(i) for i in range(20)])
+        with store.snapshot() as snapshot:
+            (segment,) = snapshot.segments.values()
+            keys = forward._by_position(segment, np.array([0, 19]))
+            assert len(keys) == segment.axis.counts[[0, 19]].sum()
 
 
 def test_a_damaged_segment_is_not_read_back(tmp_path):
@@ -387,10 +397,10 @@ def test_numbers_of_a_stream_make_a_new_store(tmp_path):
 
 
 def test_a_file_that_a_stream_names_is_not_read(tmp_path):
-    fifo = tmp_path / "model.onnx"
-    os.mkfifo(fifo)  # to open it would wait for ever
+    secret = tmp_path / "secret"
+    secret.write_text("whose digest a message would tell")
     neural = backends.create("neural")
-    parameters = {**neural.parameters(), "model": str(fifo), "weights": "0" * 16}
+    parameters = {**neural.parameters(), "model": str(secret), "weights": "0" * 16}
     header = {
         "format": "afp tracks",
         "version": 1,
@@ -536,6 +546,17 @@ def test_a_hostile_line_is_refused_in_one_line(tmp_path, stream, path, new, mess
     assert contents(tmp_path / "new").keys() == {f"{0:032x}"}
     report = imported(tmp_path / "new", stream)
     assert (report.added, report.known) == (2, 1)
+
+
+def test_a_bomb_takes_no_memory():
+    payload = packed_header(0, 1, 0, 0, 1, 1000) + plane(BOMB)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreError, match="not as long as"):
+            packing.unpack(memoryview(payload))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
