@@ -112,6 +112,20 @@ def test_one_backend_then_the_others(machines_of_all, tmp_path, plugin):
     assert stream_of(cli.store) == stream_of(source.store)
 
 
+def test_the_fingerprints_of_a_plug_in_are_carried(machines, tmp_path, plugin):
+    """Its postings are all that there is; where it is missing, its fingerprints are refused."""
+    source = Cli(tmp_path / "source", plugin)
+    source("index", "-b", "loudest", machines / "music" / "0.wav")
+    stream = stream_of(source.store)
+    cli = Cli(tmp_path / "new", plugin)
+    cli("import", "-", stdin=stream)
+    assert stream_of(cli.store) == stream
+    assert cli("query", machines / "music" / "0.wav")[0]
+    _, err = Cli(tmp_path / "none", tmp_path)("import", "-", stdin=stream, status=2)
+    assert "backend 'loudest' is not here" in err
+    assert not (tmp_path / "none").exists()
+
+
 def test_tracks_are_named_as_for_rm(machines, plugin):
     cli = Cli(machines / "one", plugin)
     track = json.loads(cli("ls", "--json")[0].splitlines()[0])
