@@ -5,13 +5,13 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from afp.backends.protocol import Backend, Parameter, Place, Verifier
+from afp.backends.protocol import Adopter, Backend, Parameter, Place, Verifier
 from afp.errors import UsageError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Backend", "Parameter", "Place", "Verifier", "create", "names"]
+__all__ = ["Adopter", "Backend", "Parameter", "Place", "Verifier", "create", "names"]
 
 ENTRY_POINT_GROUP = "afp.backends"
 

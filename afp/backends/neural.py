@@ -9,7 +9,7 @@ large stores only stretches that are like the query, and some others at random, 
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -126,6 +126,10 @@ class Backend:
     def parameters(self) -> dict[str, Parameter]:
         """Return the parameters that an index is bound to."""
         return {"model": self.model, "weights": self.weights, "dimensions": self.dimensions}
+
+    def adopts(self, version: int, parameters: Mapping[str, Parameter]) -> bool:
+        """Tell whether fingerprints are of the same model, wherever its file was."""
+        return (version, {**parameters, "model": self.model}) == (self.version, self.parameters())
 
     def _cut(self, vectors: F32) -> F32:
         """Keep the leading dimensions of vectors (n, d), of length 1 again."""

@@ -1,6 +1,6 @@
 """What a fingerprint backend is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -107,6 +107,14 @@ class Verifier(Backend, Protocol):
         StoreError
             When the index has nothing of a track.
         """
+
+
+@runtime_checkable
+class Adopter(Backend, Protocol):
+    """A backend that can also search what other versions or parameters of it have made."""
+
+    def adopts(self, version: int, parameters: Mapping[str, Parameter]) -> bool:
+        """Tell whether fingerprints made so are as good as its own, of the same `hop_seconds`."""
 
 
 def nowhere(place: Place, index: IndexReader, score: float, backend: str) -> Match:

@@ -5,6 +5,7 @@ import signal
 import sys
 import warnings
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -25,6 +26,9 @@ COMMANDS = {
     "prune": "Remove tracks whose files are gone.",
     "compact": "Rewrite the store in as little space as possible.",
     "check": "Verify that the store is whole.",
+    "export": "Write tracks and fingerprints to a stream, without audio.",
+    "import": "Add the tracks of a stream.",
+    "merge": "Add the tracks of other stores.",
     "backends": "List the ways of fingerprinting and their parameters.",
     "doctor": "Tell whether everything that afp needs works here.",
     "demo": "Make a small music library, index it, and query it through noise.",
@@ -40,7 +44,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"afp.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"afp.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""The progress bars of ``afp index`` and ``afp bench``."""
+"""The progress bars of ``afp index``, ``afp bench``, and of moving tracks between stores."""
 
 import sys
 import time
@@ -159,3 +159,47 @@ def _stage_bar() -> "Progress":
         transient=True,
         auto_refresh=False,
     )
+
+
+class TransferProgress:
+    """Tracks done, time to go.
+
+    Parameters
+    ----------
+    what : str
+        Is being done.
+    shown : bool
+        Whether to draw anything.
+    """
+
+    def __init__(self, what: str, *, shown: bool) -> None:
+        self._what = what
+        self._shown = shown
+        self._bar: Progress | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, n_done: int, n_tracks: int) -> None:
+        """Show how many tracks are done, of how many."""
+        now = time.monotonic()
+        if not self._shown or now - self._drawn < REDRAW_SECONDS:
+            return
+        self._drawn = now
+        if self._bar is None:
+            self._bar = _stage_bar()
+            self._bar.add_task(self._what, total=n_tracks)
+            self._bar.start()
+        (task,) = self._bar.tasks
+        self._bar.update(task.id, completed=n_done, total=n_tracks)
+        self._bar.refresh()

@@ -39,7 +39,7 @@ def command(
 
     with open_existing(store_path, write=not dry_run, wait_seconds=wait_seconds) as store:
         with store.snapshot() as snapshot:
-            tracks = {track.id: track for track in (_named(snapshot, name) for name in which)}
+            tracks = {track.id: track for track in (named(snapshot, name) for name in which)}
         if not dry_run:
             store.remove(list(tracks))
     for track in tracks.values():
@@ -48,7 +48,14 @@ def command(
     terminal.note(f"{terminal.count(len(tracks), 'track')} {verb}")
 
 
-def _named(snapshot: "Snapshot", name: str) -> "Track":
+def named(snapshot: "Snapshot", name: str) -> "Track":
+    """Return the track that a user calls by its id, by a path or by its content id.
+
+    Raises
+    ------
+    UsageError
+        When there is none, or two are meant.
+    """
     number = int(name) if re.fullmatch("[0-9]{1,20}", name) else -1
     by_name = snapshot.find_track(number)
     if by_name is None and re.fullmatch("[0-9a-f]{32}", name):

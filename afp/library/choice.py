@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from afp.backends import Backend, Parameter, Verifier, create
+from afp.backends import Adopter, Backend, Parameter, Verifier, create
 from afp.backends import names as names_of_backends
-from afp.errors import StoreError, UsageError
+from afp.errors import AfpError, StoreError, UsageError
 from afp.index import GAP_FRAMES
 from afp.library.fusion import FUSED, Fusion
 from afp.store import BackendRecord, Store
@@ -145,6 +145,81 @@ def other_backends(
         except Exception:  # a plug-in may raise anything when it is imported
             continue
     return others
+
+
+def require_adoptable(ours: BackendRecord, theirs: BackendRecord, remedy: str) -> None:
+    """Refuse fingerprints that an index must not be given.
+
+    Parameters
+    ----------
+    ours : BackendRecord
+        What the index is bound to.
+    theirs : BackendRecord
+        What the fingerprints were made with.
+    remedy : str
+        What to do about it.
+
+    Raises
+    ------
+    StoreError
+        When version, parameters or hop differ, and the backend does not take such ones as its own.
+    """
+    try:
+        ours.require_same(theirs, remedy)
+    except StoreError:
+        try:
+            backend = _built(ours.name, ours)
+        except AfpError:
+            backend = None  # not here, or of another version
+        takes = isinstance(backend, Adopter) and backend.adopts(theirs.version, theirs.parameters)
+        if not takes or ours.hop_seconds != theirs.hop_seconds:
+            raise
+
+
+def built_for_import(
+    name: str, ours: BackendRecord | None, theirs: BackendRecord, remedy: str
+) -> tuple[Backend, BackendRecord]:
+    """Build the backend that is to search fingerprints from elsewhere, which it is held against.
+
+    Parameters
+    ----------
+    name : str
+        Of the backend.
+    ours : BackendRecord or None
+        What the store has of it.
+    theirs : BackendRecord
+        What the fingerprints were made with, as a stranger says.
+    remedy : str
+        What to do when the two differ.
+
+    Returns
+    -------
+    Backend, BackendRecord
+        The backend, and what the store's index is bound to, or will be.
+
+    Raises
+    ------
+    UsageError
+        When the backend is not here.
+    StoreError
+        When it does not take these fingerprints.
+    """
+    if name not in names_of_backends():
+        raise UsageError(
+            f"backend {name!r} is not here", hint="install it, or import the others alone with -b"
+        )
+    if ours is not None:
+        backend = _built(name, ours)
+    else:
+        # A text may name a file to be read here, so that a stranger's is not tried out.
+        numbers = {key: x for key, x in theirs.parameters.items() if not isinstance(x, str)}
+        try:
+            backend = create(name, **numbers)
+        except UsageError:  # another version may have other parameters
+            backend = create(name)
+        ours = BackendRecord(0, name, backend.version, backend.parameters(), backend.hop_seconds)
+    require_adoptable(ours, theirs, remedy)
+    return backend, ours
 
 
 def _built(

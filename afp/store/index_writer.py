@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from afp.errors import StoreError
-from afp.fingerprint import F32, U32, Fingerprint
+from afp.fingerprint import F32, U32
 from afp.store import packing, records
 from afp.store.axis import LAST_STOP, Axis, axis_stop
 from afp.store.catalogue import Catalogue
@@ -20,6 +20,7 @@ from afp.store.manifest import (
     write_segments,
     write_tail_state,
 )
+from afp.store.packing import Storable, StoredFingerprint
 from afp.store.postings import U64, mix, pair, sort
 from afp.store.segment import BYTES_A_POSTING, DamagedSegmentError, Segment, SegmentRecord
 from afp.store.segment_writer import SortedKeys, Source, write_segment
@@ -33,7 +34,7 @@ BATCH_TRACKS = 16
 BATCH_POSTINGS = 1 << 16
 
 
-def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
+def check_fingerprint(fingerprint: Storable, whose: str) -> None:
     """Refuse a fingerprint that cannot be stored.
 
     Raises
@@ -41,14 +42,18 @@ def check_fingerprint(fingerprint: Fingerprint, whose: str) -> None:
     StoreError
         When its arrays contradict each other.
     """
-    hashes, frames, evidence = fingerprint.hashes, fingerprint.frames, fingerprint.evidence
+    hashes, frames, evidence = fingerprint.hashes, fingerprint.frames, None
     hint = _FAULT
-    if hashes is None and fingerprint.vectors is None:
-        raise StoreError(f"{whose}: a fingerprint without hashes and vectors", hint=hint)
-    if fingerprint.vectors is not None:
-        if evidence is not None:
-            raise StoreError(f"{whose}: a fingerprint has either vectors or evidence", hint=hint)
-        _check_vectors(fingerprint.vectors, frames, whose)
+    if not isinstance(fingerprint, StoredFingerprint):
+        evidence = fingerprint.evidence
+        if hashes is None and fingerprint.vectors is None:
+            raise StoreError(f"{whose}: a fingerprint without hashes and vectors", hint=hint)
+        if fingerprint.vectors is not None:
+            if evidence is not None:
+                raise StoreError(
+                    f"{whose}: a fingerprint has either vectors or evidence", hint=hint
+                )
+            _check_vectors(fingerprint.vectors, frames, whose)
     pairs = [] if hashes is None else [(frames, hashes)]
     pairs += [] if evidence is None else [(evidence.frames, evidence.values)]
     for times, values in pairs:
@@ -74,17 +79,24 @@ def _check_vectors(vectors: F32, frames: U32, whose: str) -> None:
         raise StoreError(f"{whose}: its vectors are not one a frame, in order", hint=_FAULT)
 
 
-def _postings(fingerprint: Fingerprint) -> tuple[U32, U32]:
+def _postings(fingerprint: Storable) -> tuple[U32, U32]:
     """Return hashes and frames of the postings; embeddings may be without."""
     if fingerprint.hashes is None:
         return np.empty(0, np.uint32), np.empty(0, np.uint32)
     return fingerprint.hashes, fingerprint.frames
 
 
-def length(fingerprint: Fingerprint) -> int:
+def length(fingerprint: Storable) -> int:
     """Return the frames that a fingerprint takes on an axis."""
     last = int(fingerprint.frames[-1]) + 1 if len(fingerprint.frames) else 0
     return max(int(fingerprint.n_frames), last)
+
+
+def _vector_bytes(fingerprint: Storable) -> int:
+    """Return the size of what a merge copies beside the postings, where that is much."""
+    if isinstance(fingerprint, StoredFingerprint):
+        return len(fingerprint.payload)
+    return 0 if fingerprint.vectors is None else fingerprint.vectors.size
 
 
 @dataclass(slots=True)
@@ -92,12 +104,12 @@ class Batch:
     """Fingerprints of one backend on their way into its index."""
 
     track_ids: list[int] = field(default_factory=list)
-    fingerprints: list[Fingerprint] = field(default_factory=list)
+    fingerprints: list[Storable] = field(default_factory=list)
 
     @property
     def weight(self) -> int:
         """What to store all fingerprints costs, in postings."""
-        n_bytes = sum(each.vectors.size for each in self.fingerprints if each.vectors is not None)
+        n_bytes = sum(_vector_bytes(each) for each in self.fingerprints)
         n_postings = sum(len(_postings(each)[0]) for each in self.fingerprints)
         return n_postings + n_bytes // BYTES_A_POSTING
 

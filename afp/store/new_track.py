@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from afp.errors import StoreError
-from afp.fingerprint import Fingerprint
 from afp.store import records
 from afp.store.catalogue import NEXT_TRACK, Catalogue
 from afp.store.index_writer import Batch
+from afp.store.packing import Storable
 from afp.store.records import BackendRecord, KnownPath, TrackRecord
 
 
@@ -21,7 +21,7 @@ class NewTrack:
         Hash of the decoded audio (hex).
     path, duration_seconds, title, artist, album, size, mtime_ns, partial
         As in `Track`.
-    fingerprints : mapping of str to Fingerprint
+    fingerprints : mapping of str to Fingerprint or StoredFingerprint
         By backend.
     """
 
@@ -34,7 +34,7 @@ class NewTrack:
     size: int = 0
     mtime_ns: int = 0
     partial: str | None = None
-    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
+    fingerprints: Mapping[str, Storable] = field(default_factory=dict)
 
 
 def enter(

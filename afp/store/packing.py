@@ -6,6 +6,7 @@ differences.
 
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,31 @@ _HEADER = struct.Struct("<BBBBII")
 _PLANE = struct.Struct("<I")
 _EVIDENCE, _POSTINGS = 0, 1
 _PLAIN, _DIFFERENCES = 0, 1
+_WIDTH = 4  # planes of a value, at most
 _LEVEL = 1  # higher levels find no more in planes without repeats, and take twice as long
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredFingerprint:
+    """A fingerprint as a store holds it, on its way into another one.
+
+    Attributes
+    ----------
+    n_frames : int
+        Length of the audio, in hops.
+    frames, hashes : ndarray of uint32, shape (n,)
+        The postings, by frame and mixed hash.
+    payload : bytes
+        What `pack` made of the rest.
+    """
+
+    n_frames: int
+    frames: U32
+    hashes: U32
+    payload: bytes
+
+
+Storable = Fingerprint | StoredFingerprint
 
 
 def _planes(values: U32) -> list[bytes]:
@@ -37,8 +62,10 @@ def _joined(planes: list[bytes], n: int) -> U32:
     return bytes_of.view("<u4").reshape(-1).astype(np.uint32, copy=False)
 
 
-def pack(fingerprint: Fingerprint) -> bytes:
+def pack(fingerprint: Storable) -> bytes:
     """Pack what verification needs: evidence or embeddings, or the postings where there is none."""
+    if isinstance(fingerprint, StoredFingerprint):
+        return fingerprint.payload
     if fingerprint.vectors is not None:
         return embeddings.pack(fingerprint)
     evidence = fingerprint.evidence
@@ -88,8 +115,30 @@ def require_sound(payload: memoryview) -> None:
         unpack(payload)
 
 
-def unpack(payload: memoryview) -> tuple[Evidence, int]:
+def kind_of(payload: bytes | memoryview) -> tuple[int, int]:
+    """Tell what a sound packed fingerprint is of, and of how many dimensions; 0 without any.
+
+    All fingerprints of an index are of one kind.
+    """
+    if payload[0] != embeddings.KIND:
+        return payload[0], 0
+    return embeddings.KIND, embeddings.unpack(memoryview(payload))[0].codes.shape[1]
+
+
+def is_of_postings(payload: bytes | memoryview) -> bool:
+    """Tell whether a packed fingerprint is that of a backend without evidence or embeddings."""
+    return payload[:1] == bytes([_POSTINGS])
+
+
+def unpack(payload: memoryview, *, most: int = 1 << 32) -> tuple[Evidence, int]:
     """Return the evidence (or the postings in its place) and the length in hops.
+
+    Parameters
+    ----------
+    payload : memoryview
+        What `pack` returned.
+    most : int
+        Values from which on they are refused, before there is memory taken for them.
 
     Raises
     ------
@@ -100,16 +149,20 @@ def unpack(payload: memoryview) -> tuple[Evidence, int]:
         kind, n_frame_planes, n_value_planes, coding, n_frames, n = _HEADER.unpack_from(payload)
         if kind not in (_EVIDENCE, _POSTINGS):
             raise ValueError(f"it is of a kind ({kind}) that is not known")
+        if n >= most:
+            raise ValueError(f"it has {n} values, and {most - 1} are the most")
+        if max(n_frame_planes, n_value_planes) > _WIDTH:
+            raise ValueError("its values are too wide")
         at = _HEADER.size
         planes: list[bytes] = []
         for _ in range(n_frame_planes + n_value_planes):
             (length,) = _PLANE.unpack_from(payload, at)
             at += _PLANE.size
             plane = payload[at : at + length]
-            planes.append(bytes(plane) if length == n else zlib.decompress(plane, bufsize=n))
-            if len(planes[-1]) != n:
-                raise ValueError("a plane is cut short")
+            planes.append(bytes(plane) if length == n else _inflated(plane, n))
             at += length
+        if at != len(payload):
+            raise ValueError("its length is another")
         steps = _joined(planes[:n_frame_planes], n)
         values = _joined(planes[n_frame_planes:], n)
         if coding == _DIFFERENCES:
@@ -120,3 +173,12 @@ def unpack(payload: memoryview) -> tuple[Evidence, int]:
         raise StoreError(f"a fingerprint cannot be unpacked: {error}") from None
     frames: npt.NDArray[np.uint32] = np.cumsum(steps, dtype=np.uint32)
     return Evidence(frames, values), n_frames
+
+
+def _inflated(plane: memoryview, n: int) -> bytes:
+    """Inflate a plane of n bytes, never to more."""
+    inflate = zlib.decompressobj()
+    found = inflate.decompress(plane, n + 1)
+    if len(found) != n or not inflate.eof or inflate.unused_data:
+        raise ValueError("a plane is not as long as it should be")
+    return found

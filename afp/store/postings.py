@@ -32,6 +32,17 @@ def mix(hashes: U32) -> U32:
     return h
 
 
+def unmix(mixed: U32) -> U32:
+    """Undo `mix`."""
+    h = mixed.astype(np.uint32)
+    h ^= h >> np.uint32(16)
+    h *= np.uint32(pow(0xC2B2AE35, -1, 1 << 32))
+    h ^= h >> np.uint32(13) ^ h >> np.uint32(26)
+    h *= np.uint32(pow(0x85EBCA6B, -1, 1 << 32))
+    h ^= h >> np.uint32(16)
+    return h
+
+
 def directory_bits(n_postings: int) -> int:
     """Return how many leading bits the directory of so many postings resolves."""
     if n_postings < _NARROW_POSTINGS:

@@ -244,7 +244,9 @@ class BackendRecord:
         """Return the record that `pack` wrote."""
         return cls(*from_json(payload)[: len(cls.__slots__)])  # some have a null behind
 
-    def require_same(self, wanted: "BackendRecord") -> None:
+    def require_same(
+        self, wanted: "BackendRecord", remedy: str = "use another store (--db), or those values"
+    ) -> None:
         """Refuse a backend that the index is not bound to.
 
         Raises
@@ -252,7 +254,6 @@ class BackendRecord:
         StoreError
             When version, parameters or hop differ; with both values.
         """
-        remedy = "use another store (--db), or those values"
         if self.version != wanted.version:
             raise StoreError(
                 f"the index of {self.name!r} is of version {self.version}, this is "
