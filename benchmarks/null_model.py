@@ -20,12 +20,11 @@ from output import print_section, script
 from afp.backends import neural, philips, shazam
 from afp.bench.rows import PRESENT, Row, read_rows
 from afp.bench.table import Section
-from afp.fingerprint import F64
 from afp.matching.significance import NullModel
 
-NULLS = {"shazam": (shazam.NULL,), "philips": (philips.NULL,), "neural": neural.NULLS}
+NULLS = {"shazam": shazam.NULL, "philips": philips.NULL, "neural": neural.NULL}
 RECORDED = ("music", "noise", "speech")  # what the fit is to; made-up sounds are mostly easier
-TAILS = (0.95, 0.99)  # the fits are through the scores above these quantiles, a tail each
+TAIL = 0.95  # the fit is through the scores above this quantile
 LEVELS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 
 
@@ -34,21 +33,19 @@ def lowest_p(row: Row) -> float:
     return row.answers[0].p_false if row.answers else 1.0
 
 
-def equivalent_score(p_false: float, nulls: Sequence[NullModel]) -> float:
-    """Return the score that has this p_false at nominal speed in a store of the fit's size.
-
-    Of several tails the one that gives the larger p_false counts.
-    """
+def equivalent_score(p_false: float, null: NullModel) -> float:
+    """Return the score that has this p_false at nominal speed in a store of the fit's size."""
     p = min(max(p_false, 1e-300), 1 - 1e-12)
-    return max(null.score - math.log(-math.log1p(-p)) / null.decay for null in nulls)
+    return null.score - math.log(-math.log1p(-p)) / null.decay
 
 
-def fitted(scores: F64, tail: float) -> tuple[float, float, int]:
+def fitted(p_false: Sequence[float], null: NullModel) -> tuple[float, float, int]:
     """Return score and decay of an exponential tail, and how many scores it is fitted to."""
-    threshold = float(np.quantile(scores, tail))
+    scores = np.array([equivalent_score(p, null) for p in p_false])
+    threshold = float(np.quantile(scores, TAIL))
     above = scores[scores > threshold] - threshold
     decay = 1 / float(np.mean(above))
-    return threshold + math.log(-math.log(tail)) / decay, decay, len(above)
+    return threshold + math.log(-math.log(TAIL)) / decay, decay, len(above)
 
 
 def calibration(backend: str, absent: Sequence[Row]) -> Section:
@@ -76,19 +73,18 @@ def main() -> None:
     for name in dict.fromkeys(row.backend for row in rows):
         absent = [row for row in rows if row.backend == name and row.kind != PRESENT]
         recorded = [lowest_p(row) for row in absent if row.kind in RECORDED]
-        if len(recorded) * (1 - TAILS[0]) < 2:
+        if len(recorded) * (1 - TAIL) < 2:
             parser.error(f"{len(recorded)} absent queries of {name} are too few")
         print_section(calibration(name, absent))
         if name not in NULLS:
             continue
-        scores = np.array([equivalent_score(p, NULLS[name]) for p in recorded])
-        for null, tail in zip(NULLS[name], TAILS, strict=False):
-            print(f"in use: score {null.score}, decay {null.decay}, for {null.hours} h")
-            score, decay, n = fitted(scores, tail)
-            print(
-                f"exponential tail of {n} of {len(recorded)}: score {score:.2f}, "
-                f"decay {decay:.2f} ± {decay / math.sqrt(n):.2f}"
-            )
+        null = NULLS[name]
+        score, decay, n = fitted(recorded, null)
+        print(f"in use: score {null.score}, decay {null.decay}, for {null.hours} h")
+        print(
+            f"exponential tail of {n} of {len(recorded)}: score {score:.2f}, "
+            f"decay {decay:.2f} ± {decay / math.sqrt(n):.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ SNAP_SECONDS = 0.75
 # likeness to them that is near 1 for nothing else. The excess counts in units of the geometric mean
 # of that and the deviation: the higher the rivals, the wider they scatter.
 RIVAL = 5
-RIVAL_DEVIATIONS, RIVAL_DECAY = 18.2, 0.22  # for one embedding, and with their number
+RIVAL_DEVIATIONS, RIVAL_DECAY = 17.9, 0.205  # for one embedding, and with their number
 PLAIN_POWER = 7
 
 # The deviation is that of a track which is more like the query than most others, without the best
@@ -68,12 +68,8 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0038, 3
 
 # Fitted on 1,800 clips of 1 to 10 s, clean, noisy and in rooms, of tracks that the net had not been
 # trained on and that were left out of a store of 333, and held against stores of 5 to 100 of them.
-# Music that shares its samples with other music makes a second, heavier tail: what counts is the
-# larger of the two. The rival rises with the best as the store grows.
-NULLS = (
-    NullModel(score=0.1, decay=0.7, hours=math.inf),
-    NullModel(score=-1.0, decay=0.52, hours=math.inf),
-)
+# The rival rises with the best as the store grows.
+NULL = NullModel(score=-0.4, decay=0.58, hours=math.inf)
 
 # Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
 PLACE_NULL = NullModel(score=-4.3, decay=1.09, hours=math.inf)
@@ -169,7 +165,7 @@ class Backend:
                     int(found.track_ids[i]),
                     int(found.offsets[i]),
                     float(found.scores[i]),
-                    null.p_false(float(found.scores[i]), *NULLS),
+                    null.p_false(float(found.scores[i]), NULL),
                 ),
                 vectors,
                 seconds,
@@ -315,9 +311,8 @@ class _Null:
             level = max(level, float(found.scores[by_score[RIVAL - 1]]))
         return cls(level, math.sqrt(deviation * (level + deviation)))
 
-    def p_false(self, score: float, *models: NullModel) -> float:
-        excess = (score - self.level) / self.spread
-        return max(model.p_false(excess, store_hours=0.0) for model in models)
+    def p_false(self, score: float, model: NullModel) -> float:
+        return model.p_false((score - self.level) / self.spread, store_hours=0.0)
 
 
 def less_common(vectors: F32) -> F32:
