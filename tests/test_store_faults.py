@@ -753,7 +753,7 @@ def test_someone_who_may_only_read_is_safe_from_writers(tmp_path):
             os._exit(1)
         os._exit(7)
     assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
-    with pytest.raises(StoreError, match="is being written by another process"):
+    with pytest.raises(StoreError, match=f"is being read by process {child}"):
         Store.open(folder, write=True)
     os.kill(child, signal.SIGCONT)
     assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])

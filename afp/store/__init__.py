@@ -7,6 +7,7 @@ there is no moment at which a crash could leave half of anything.
 """
 
 from afp.store.folder import FORMAT
+from afp.store.lock import WriterLock
 from afp.store.new_track import NewTrack
 from afp.store.records import BackendRecord, Failure, PathEntry
 from afp.store.snapshot import Snapshot
@@ -21,4 +22,5 @@ __all__ = [
     "PathEntry",
     "Snapshot",
     "Store",
+    "WriterLock",
 ]
