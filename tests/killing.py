@@ -6,13 +6,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import lmdb
+
 STEPS = frozenset(
-    # of files and folders: pathlib and os end in these
-    "open mkdir rename replace unlink truncate ftruncate fsync write writelines pwrite flush "
-    # of LMDB, and the end of a transaction's `with` block, which commits
-    "put delete copyfd sync commit abort __exit__".split()
+    "open mkdir rename replace unlink truncate ftruncate pwrite fsync copyfd sync".split()
 )
-"""C functions after which the disk may be another, by their names."""
+"""C functions of `os`, `io` and LMDB after which a folder may be another."""
+
+
+def is_step(function: Any) -> bool:
+    """Tell whether a C function makes or takes away a file, or makes changes last."""
+    ends_transaction = function.__name__ == "__exit__" and isinstance(
+        function.__self__, lmdb.Transaction
+    )
+    return function.__name__ in STEPS or ends_transaction
 
 
 def killed_at(step: int, work: Callable[[Callable[[str], None]], object]) -> tuple[bool, list[str]]:
@@ -40,7 +47,7 @@ def killed_at(step: int, work: Callable[[Callable[[str], None]], object]) -> tup
 
             def watch(frame: Any, event: str, function: Any) -> None:
                 nonlocal count
-                if event == "c_call" and function.__name__ in STEPS:
+                if event == "c_call" and is_step(function):
                     if count == step:
                         os.kill(os.getpid(), signal.SIGKILL)
                     count += 1

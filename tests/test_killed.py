@@ -1,14 +1,25 @@
-"""SIGKILL at every step that a change of the store consists of."""
+"""SIGKILL: at every step that a change of the store consists of, and at random in whole runs."""
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from cli_runner import write_wav
 from killing import killed_at
 from test_store_faults import assert_answers, make, new_track
 
-from afp.store import Failure, Store, index_writer, manifest
+from afp.library import Searcher
+from afp.store import Failure, Store, check_process, index_writer, manifest
 from afp.store import store as store_module
 from afp.store.check import check
+from afp.synthesis import song
 
 NAMES = ("one", "two")
 
@@ -21,6 +32,8 @@ def eager(monkeypatch):
     monkeypatch.setattr(manifest, "_SMALLEST", 1000)
     monkeypatch.setattr(index_writer, "BATCH_TRACKS", 4)
     monkeypatch.setattr(store_module, "FREE_BYTES", 1 << 15)
+    # What compaction begins with changes nothing, and takes a process of its own.
+    monkeypatch.setattr(check_process, "check_apart", lambda *args, **options: [])
 
 
 def both(number):
@@ -73,6 +86,8 @@ def prepared(folder, n_tracks):
 
 def contents(folder):
     """Check a store, that it answers, and that nothing is left over; return what it holds."""
+    if not folder.exists():
+        return {}, []
     with Store.open(folder, write=True) as store, store.snapshot() as snapshot:
         assert check(snapshot) == []
         found = {track.path: track.backends for track in snapshot.tracks()}
@@ -86,40 +101,176 @@ def contents(folder):
         return found, [failure.path for failure in snapshot.failures()]
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_is_there_as_a_whole_or_not_at_all(tmp_path, eager, change):
+def test_a_change_is_there_as_a_whole_or_not_at_all(tmp_path, eager, change, every):
     n_tracks, act = change
     folder = prepared(tmp_path / "store", n_tracks)
-    before = contents(shutil.copytree(folder, tmp_path / "before")) if n_tracks else ({}, [])
 
-    def work(report):
-        with Store.open(copy, write=True) as store:
-            act(store)
-            report("done")
+    def copied(name):
+        copy = tmp_path / name
+        return shutil.copytree(folder, copy) if folder.exists() else copy
 
-    copy = tmp_path / "whole"
-    if folder.exists():
-        shutil.copytree(folder, copy)
-    assert killed_at(1 << 30, work) == (False, ["done"])
-    after = contents(copy)
-    step, killed = 0, True
-    states = []
-    while killed:
-        copy = tmp_path / str(step)
-        if folder.exists():
-            shutil.copytree(folder, copy)
-        killed, reported = killed_at(step, work)
-        if killed and not reported and not copy.exists():
-            found = {}, []
-        else:
-            found = contents(copy)
-        states.append(found)
-        if reported or not killed:
-            assert found == after
+    def killed(copy, step):
+        def work(report):
+            with Store.open(copy, write=True) as store:
+                act(store)
+                report("done")
+
+        return killed_at(step, work)
+
+    before = contents(copied("before"))
+    whole = copied("whole")
+    assert killed(whole, 1 << 30) == (False, ["done"])
+    after = contents(whole)
+    for step in range(len(CHANGES) % every, 1 << 30, every):
+        copy = copied(f"{step}")
+        was_killed, reported = killed(copy, step)
+        found = contents(copy)
+        assert found == after if reported else found in (before, after)
         with Store.open(copy, write=True) as store:
             act(store)
         assert contents(copy) == after
         shutil.rmtree(copy)
-        step += 1
-    print(step)
-    assert {*map(repr, states)} <= {repr(before), repr(after)} 
+        if not was_killed:
+            break
+    assert step > 5
+
+
+RUN = """
+from afp.library import indexing
+from afp.store import index_writer, manifest, store
+indexing.BATCH_TRACKS, index_writer.BATCH_TRACKS = 4, 3
+manifest.TAIL_TRACKS, manifest.FAN_OUT, manifest._SMALLEST = 6, 2, 1000
+store.FREE_BYTES, store.WORKING_FREE_BYTES = 1 << 15, 1 << 16
+from afp.cli import main
+main()
+"""
+"""The command line, with many small commits, segments and merges."""
+
+BACKENDS = ("shazam", "philips", "neural")
+
+
+class Library:
+    """Music on its way into a store, by commands that are killed."""
+
+    def __init__(self, folder, n_files, seed):
+        self.rng = np.random.default_rng(seed)
+        self.music, self.store = folder / "music", folder / "store"
+        for number in range(n_files):
+            write_wav(self.music / f"{number:03d}.wav", song(number, seconds=5.0))
+        self.files = sorted(map(str, self.music.iterdir()))
+        self.reported = set()
+        self.command_seconds = 1.0
+
+    def start(self, command, *arguments):
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, command, "-d", self.store, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def index(self, victim=None):
+        """Index until, after some files, something is killed."""
+        backends = [word for name in BACKENDS for word in ("-b", name)]
+        process = self.start("index", "--json", "-j", "2", *backends, self.music)
+        wanted, lines, done = int(self.rng.integers(0, 12)), [], 0
+        while done < wanted and (line := process.stdout.readline()):
+            lines.append(line)
+            done += '"skipped"' not in line
+        time.sleep(self.rng.uniform(0, 0.3))
+        number = signal.Signals(self.rng.choice([signal.SIGINT, signal.SIGTERM]))
+        if victim == "worker":
+            for worker in children(process.pid)[:1]:
+                os.kill(worker, signal.SIGKILL)
+            time.sleep(self.rng.uniform(0, 0.3))
+            process.send_signal(number)
+        elif victim == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif victim == "writer":
+            process.kill()
+        out, err = process.communicate(timeout=60)  # to the end of all that could still print
+        assert "Traceback" not in err
+        for line in [*lines, *out.splitlines(keepends=True)]:
+            if line.endswith("\n"):  # else it was killed while it wrote
+                self.take(json.loads(line))
+        if victim == "worker" and process.returncode == 128 + number:
+            assert "interrupted" in err
+        elif victim in (None, "worker"):
+            assert process.returncode in (0, 3), err
+
+    def take(self, outcome):
+        """Note what is reported as stored."""
+        if outcome["status"] == "failed":
+            assert outcome["error"] == "worker was killed (signal 9, perhaps out of memory)"
+        else:
+            assert outcome["status"] in ("added", "skipped")
+            self.reported.add(outcome["path"])
+
+    def change(self, command, *arguments, gone=()):
+        """Change the store by another command, which is killed some time."""
+        self.reported -= set(gone)
+        started = time.monotonic()
+        process = self.start(command, *arguments)
+        try:
+            process.communicate(timeout=self.rng.uniform(0.3, 1.2) * self.command_seconds)
+            assert process.returncode == 0
+            self.command_seconds = time.monotonic() - started
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+    def look(self, known):
+        """Check everything; query what was not known before; return what is stored."""
+        if not self.store.exists():
+            assert not self.reported
+            return set()
+        with Store.open(self.store, write=True) as store:
+            with store.snapshot() as snapshot:
+                assert check(snapshot) == []
+                tracks = list(snapshot.tracks())
+                named = {f"{number:08d}.segment" for number in snapshot.segments}
+            assert {path.name for path in (self.store / "segments").iterdir()} == named
+            assert len(list(self.store.glob("data-*"))) == 2
+            stored = {track.path for track in tracks}
+            assert len(stored) == len(tracks)
+            assert self.reported <= stored <= set(self.files)
+            assert {track.backends for track in tracks} <= {BACKENDS}
+            for name in BACKENDS if tracks else ():
+                with Searcher(store, name) as searcher:
+                    for path in sorted(stored - known):
+                        (match,) = searcher.query(path, max_p=1.0).matches
+                        assert (match.track.path, round(match.track_start)) == (path, 0)
+        return stored
+
+
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
+@pytest.mark.parametrize(
+    ("n_files", "n_kills"), [(30, 12), pytest.param(200, 60, marks=pytest.mark.slow)]
+)
+def test_commands_that_are_killed_at_random_lose_nothing(tmp_path, n_files, n_kills):
+    library = Library(tmp_path, n_files, seed=n_files)
+    known = set()
+    for number in range(n_kills):
+        if number % 4 < 2 or not known:
+            library.index(("writer", "group", "worker")[number % 3])
+        elif number % 4 == 2:
+            gone = library.rng.choice(sorted(known), len(known) // 3 + 1, replace=False)
+            library.change("rm", *gone, gone=gone)
+        elif number % 8 == 3:
+            library.change("compact")
+        else:
+            away = library.music.rename(tmp_path / "away")
+            library.change("prune", "--force", gone=library.files)
+            away.rename(library.music)
+        known = library.look(known)
+    library.index()
+    known = library.look(known)
+    assert known == set(library.files) == library.reported
