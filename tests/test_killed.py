@@ -177,7 +177,8 @@ class Library:
         """Index until, after some files, something is killed."""
         backends = [word for name in BACKENDS for word in ("-b", name)]
         process = self.start("index", "--json", "-j", "2", *backends, self.music)
-        wanted, lines, done = int(self.rng.integers(0, 12)), [], 0
+        # A worker is there once a file is done, and so is who takes a signal for it.
+        wanted, lines, done = int(self.rng.integers(victim == "worker", 12)), [], 0
         while done < wanted and (line := process.stdout.readline()):
             lines.append(line)
             done += '"skipped"' not in line
