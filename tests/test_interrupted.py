@@ -10,7 +10,6 @@ import time
 import pytest
 from cli_runner import write_wav
 
-from afp.cli import COMMANDS
 from afp.store import Store
 from afp.synthesis import song
 
@@ -54,16 +53,34 @@ def ended(process, number, status):
     return out, err
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_help_is_interrupted_quietly_whatever_is_being_imported(command):
-    number, status = SIGNALS[len(command) % 2]
-    process = start(command, "--help")
-    time.sleep(0.02 * (len(command) % 5))
+@pytest.mark.parametrize("hundredths", range(0, 10, 2))
+def test_imports_are_interrupted_quietly(hundredths):
+    number, status = SIGNALS[hundredths // 2 % 2]
+    process = start("query", "--help")
+    time.sleep(hundredths / 100)
     ended(process, number, status)
 
 
+DESTRUCTOR = """
+import os, signal, sys
+from afp.cli import interrupt
+interrupt.install()
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.Signals.SIGTERM)
+        sum(range(1000))
+Destroyed()
+print("not reached")
+"""
+
+
+def test_a_signal_that_meets_a_destructor_ends_the_program_too():
+    done = subprocess.run([sys.executable, "-c", DESTRUCTOR], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, b"", b"afp: interrupted\n")
+
+
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
-@pytest.mark.parametrize("seconds", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("seconds", [0.1, 0.4])
 def test_an_early_interruption_of_index_is_quiet(tmp_path, number, status, seconds):
     write_wav(tmp_path / "music" / "song.wav", song(1, seconds=3.0))
     process = start("index", "-d", tmp_path / "store", tmp_path / "music")
@@ -119,14 +136,13 @@ def test_who_waits_for_a_writer_says_so_and_can_be_interrupted(tmp_path, command
     assert b"Traceback" not in err
 
 
-@pytest.mark.parametrize(("number", "status"), SIGNALS)
-def test_a_query_keeps_what_it_has_printed(indexed, music, tmp_path, number, status):
+def test_sigterm_ends_a_query_with_what_was_printed_before(indexed, music, tmp_path):
     (tmp_path / "list").write_text(f"{music / 'song1.wav'}\n" * 500)
     process = indexed.start("query", "--files-from", tmp_path / "list", "--json")
     first = process.stdout.readline()
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == status
+    assert process.returncode == 143
     assert err == b"afp: interrupted\n"
     results = [json.loads(line) for line in (first + out).splitlines()]
     assert 1 <= len(results) < 500
@@ -147,9 +163,7 @@ def test_an_ignored_signal_stays_ignored(indexed, music, command):
     assert process.returncode == 0, err
 
 
-@pytest.mark.parametrize(
-    "arguments", [("ls",), ("ls", "--json"), ("stats",), ("backends",), ("doctor",)]
-)
+@pytest.mark.parametrize("arguments", [("ls",), ("ls", "--json"), ("backends",)])
 def test_who_stops_reading_is_not_told(indexed, arguments):
     process = indexed.start(*arguments)
     process.stdout.close()

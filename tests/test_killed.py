@@ -15,10 +15,12 @@ from cli_runner import write_wav
 from killing import killed_at
 from test_store_faults import assert_answers, make, new_track
 
+from afp.errors import StoreError
 from afp.library import Searcher
 from afp.store import Failure, Store, check_process, index_writer, manifest
 from afp.store import store as store_module
 from afp.store.check import check
+from afp.store.environment import Environment
 from afp.synthesis import song
 
 NAMES = ("one", "two")
@@ -135,6 +137,75 @@ def test_a_change_is_there_as_a_whole_or_not_at_all(tmp_path, eager, change, eve
         if not was_killed:
             break
     assert step > 5
+
+
+PAGE, TRANSACTION = 4096, 144  # LMDB's: its size, and where its two first ones count
+
+
+def cut_power(folder, is_synced):
+    """Leave of a copied store what is certain to be on the disk."""
+    (data,) = folder.glob("*.mdb")
+    content = bytearray(data.read_bytes())
+    if not is_synced:  # the page that makes the newest transaction the newest
+        at = TRANSACTION, TRANSACTION + PAGE
+        newest = max(at, key=lambda i: int.from_bytes(content[i : i + 8], "little"))
+        content[newest : newest + 8] = bytes(8)
+    data.write_bytes(content)
+    for lock in folder.glob("*-lock"):
+        lock.unlink()
+
+
+def test_no_power_cut_brings_a_catalogue_back_whose_segments_are_gone(tmp_path, eager, monkeypatch):
+    folder = prepared(tmp_path / "store", 7)
+    is_synced = False
+    n_cuts = 0
+    write, sync, unlink = Environment.write, Environment.sync, Path.unlink
+
+    def written(self, change):
+        nonlocal is_synced
+        is_synced = False
+        return write(self, change)
+
+    def synced(self):
+        nonlocal is_synced
+        is_synced = True
+        sync(self)
+
+    def unlinked(path, missing_ok=False):
+        nonlocal n_cuts
+        unlink(path, missing_ok=missing_ok)
+        if path.suffix == ".segment" and path.parent.parent == folder:
+            n_cuts += 1
+            copy = shutil.copytree(folder, tmp_path / f"cut{n_cuts}")
+            cut_power(copy, is_synced)
+            with Store.open(copy) as store, store.snapshot() as snapshot:
+                assert check(snapshot) == []
+
+    monkeypatch.setattr(Environment, "write", written)
+    monkeypatch.setattr(Environment, "sync", synced)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    with Store.open(folder, write=True) as store:
+        add([90])(store)
+        store.flush()
+        store.remove([2])
+        store.compact()
+    assert n_cuts > 3
+
+
+def test_a_store_whose_catalogue_could_not_be_reopened_takes_no_more(tmp_path, monkeypatch):
+    folder = make(tmp_path / "store", 3)
+
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    with Store.open(folder, write=True) as store:
+        with monkeypatch.context() as broken:
+            broken.setattr(store_module, "sync_folder", fail)
+            with pytest.raises(StoreError, match="Input/output error"):
+                store.compact()
+        with pytest.raises(StoreError, match="is closed"):
+            store.add([new_track(3)])  # it would go into the file that was replaced
+    assert contents(folder)[0].keys() == {f"/music/{number}" for number in range(3)}
 
 
 RUN = """

@@ -47,4 +47,5 @@ def _end(event: "UnraisableHookArgs") -> None:
     if isinstance(event.exc_value, Interrupted):
         tell()
         os._exit(event.exc_value.code)  # type: ignore[arg-type]
-    sys.__unraisablehook__(event)
+    if isinstance(event.exc_value, Exception):  # else an `Interruption`, which has taken note
+        sys.__unraisablehook__(event)
