@@ -9,7 +9,10 @@ from typing import Any
 import lmdb
 
 STEPS = frozenset(
-    "open mkdir rename replace unlink truncate ftruncate pwrite fsync copyfd sync".split()
+    [
+        *("open", "mkdir", "rename", "replace", "unlink", "truncate", "ftruncate", "pwrite"),
+        *("fsync", "copyfd", "sync"),
+    ]
 )
 """C functions of `os`, `io` and LMDB after which a folder may be another."""
 
@@ -67,7 +70,7 @@ def killed_at(step: int, work: Callable[[Callable[[str], None]], object]) -> tup
         finally:
             os._exit(status)
     os.close(writable)
-    with open(readable) as reports:
+    with os.fdopen(readable) as reports:
         lines = reports.read().splitlines()
     exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert exit_code in (0, -signal.SIGKILL), exit_code

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from test_store_faults import assert_answers, fingerprint_of, make, new_track
 
 from afp.errors import StoreError
 from afp.library import Planned, Searcher, index
-from afp.store import Store, index_writer, manifest
+from afp.store import Store, environment, index_writer, manifest
 from afp.store import store as store_module
 from afp.synthesis import song
 
@@ -43,7 +44,7 @@ def process(work):
         finally:
             os._exit(status)
     os.close(writable)
-    with open(readable) as said:
+    with os.fdopen(readable) as said:
         try:
             yield pid, said
         finally:
@@ -167,6 +168,24 @@ class Several:
     def __exit__(self, *exc):
         for manager in self.managers:
             manager.__exit__(*exc)
+
+
+def test_a_store_that_is_compacted_while_it_is_opened(tmp_path, monkeypatch):
+    folder = make(tmp_path / "store", 3)
+    open_lmdb = environment._open_lmdb
+
+    def overtaken(path, **options):
+        first = folder / "data-000001.mdb"
+        if path == first and first.exists():
+            shutil.copy(first, folder / "data-000002.mdb")
+            first.unlink()
+        return open_lmdb(path, **options)
+
+    monkeypatch.setattr(environment, "_open_lmdb", overtaken)
+    with Store.open(folder) as store, store.snapshot() as snapshot:
+        assert_answers(snapshot, 2)
+    Store.open(folder, write=True).close()
+    assert [path.name for path in folder.glob("*.mdb")] == ["data-000002.mdb"]
 
 
 def data_bytes(folder):
