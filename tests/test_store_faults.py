@@ -134,6 +134,7 @@ def test_what_was_reported_survives_a_kill(tmp_path, seconds):
             assert len(list(folder.glob("data-*"))) == 2  # the data file and its readers' table
 
 
+@pytest.mark.filterwarnings("ignore:waiting")
 def test_a_second_writer_is_told_who_writes(tmp_path):
     folder = make(tmp_path / "store")
     script = WRITER.format(tests=str(Path(__file__).parent))
