@@ -8,10 +8,14 @@ import os
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
+import signal
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# Ignored where a script runs the tests in the background, and then by what they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("afp", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("afp")

@@ -273,8 +273,10 @@ def test_a_second_writer_is_told_who_is_first(cli, plugin, folder, tmp_path):
     while not calls.exists() or calls.stat().st_size < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # however slow the second one is to start
     _, err = cli("index", folder, status=4)
-    assert f"is being written by process {first.pid}" in err
+    first.send_signal(signal.SIGCONT)
+    assert f"is being written by process {first.pid} (afp index -b slow -j 1 " in err
     out, _ = cli("index", "--json", "--wait", "20", "-b", "slow", folder)
     assert statuses(out) == {"added": 4}
     first.communicate(timeout=20)

@@ -14,7 +14,16 @@ from cli_runner import excerpt, write_wav
 from afp.audio import decode
 from afp.backends import create
 from afp.errors import StoreError, UsageError
-from afp.library import FileOutcome, Planned, Searcher, Status, index, indexing, prune
+from afp.library import (
+    FileOutcome,
+    Interruption,
+    Planned,
+    Searcher,
+    Status,
+    index,
+    indexing,
+    prune,
+)
 from afp.library import extractor as extractor_module
 from afp.library.choice import backend_of_store, backends_to_index
 from afp.library.extractor import Extractor
@@ -205,33 +214,27 @@ def test_a_file_is_moved_once(folder, path):
 
 
 def test_an_interruption_while_looking_for_files(folder, path):
-    class Interrupted:
-        signal = None
-
-    interruption = Interrupted()
     index(path, [folder], backends=["loudest"])
 
     def observe(event):
         if isinstance(event, FileOutcome):
-            interruption.signal = signal.SIGINT
+            signal.raise_signal(signal.SIGINT)
 
-    report = index(path, [folder], observer=observe, interruption=interruption)
+    with Interruption() as interruption:
+        report = index(path, [folder], observer=observe, interruption=interruption)
     assert report.counts[Status.SKIPPED] == 1
     assert report.n_left is None
 
 
 def test_an_interruption_before_the_work(folder, path):
-    class Interrupted:
-        signal = None
-
-    interruption = Interrupted()
     (folder / "missing.wav").symlink_to(folder / "nowhere")
 
     def paths():
         yield folder
-        interruption.signal = signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
 
-    report = index(path, paths(), backends=["loudest"], interruption=interruption)
+    with Interruption() as interruption:
+        report = index(path, paths(), backends=["loudest"], interruption=interruption)
     assert report.n_left is None
     assert not path.exists()
 

@@ -4,7 +4,10 @@ import faulthandler
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +142,31 @@ def time_wasting_work():
 
 def test_usable_cores_counts_the_affinity():
     assert usable_cores() == len(os.sched_getaffinity(0))
+
+
+PARENT = """
+import sys, time
+sys.path[:0] = sys.argv[1:]
+from afp.library.workers import Pool
+from test_library_workers import time_wasting_work
+with Pool(time_wasting_work, n_workers=2) as pool:
+    for _ in range(2):
+        pool.submit(60)
+    pool.collect()
+    print("at work", flush=True)
+    pool.collect()
+    pool.collect()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they finish their jobs first")
+def test_workers_end_with_a_parent_that_is_killed():
+    here = str(Path(__file__).parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, here, *sys.path], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout.readline() == b"at work\n"
+        started = time.monotonic()
+        parent.kill()
+        assert parent.stdout.read() == b""  # to the end: nobody has it open any more
+        assert time.monotonic() - started < 20

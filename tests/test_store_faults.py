@@ -134,6 +134,7 @@ def test_what_was_reported_survives_a_kill(tmp_path, seconds):
             assert len(list(folder.glob("data-*"))) == 2  # the data file and its readers' table
 
 
+@pytest.mark.filterwarnings("ignore:waiting")
 def test_a_second_writer_is_told_who_writes(tmp_path):
     folder = make(tmp_path / "store")
     script = WRITER.format(tests=str(Path(__file__).parent))
@@ -753,7 +754,7 @@ def test_someone_who_may_only_read_is_safe_from_writers(tmp_path):
             os._exit(1)
         os._exit(7)
     assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
-    with pytest.raises(StoreError, match="is being written by another process"):
+    with pytest.raises(StoreError, match=f"is being read by process {child}"):
         Store.open(folder, write=True)
     os.kill(child, signal.SIGCONT)
     assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from afp import __version__
-from afp.cli import terminal
+from afp.cli import interrupt, terminal
 from afp.cli.command import HELP
 from afp.errors import AfpError, ExitCode, InputError
 
@@ -61,9 +61,6 @@ class _Commands(click.Group):
                 raise
             terminal.error(error)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            terminal.note("afp: interrupted")
-            ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:
             terminal.silence_stdout()
             ctx.exit(128 + signal.SIGPIPE)
@@ -89,7 +86,12 @@ def main() -> None:
     _open_standard_streams()
     if not os.environ.get("AFP_DEBUG"):
         warnings.showwarning = terminal.show_warning
-    app(prog_name="afp")
+    interrupt.install()
+    try:
+        app(prog_name="afp")
+    except interrupt.Interrupted:
+        interrupt.tell()
+        raise
 
 
 def _open_standard_streams() -> None:

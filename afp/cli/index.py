@@ -134,7 +134,7 @@ def _tell_trouble(outcome: "FileOutcome") -> None:
 
 def _tell(report: "IndexReport", store_path: Path) -> None:
     counts = [f"{n:,} {status}" for status, n in report.counts.items() if n]
-    text = ", ".join(counts) or "no audio files found"
+    text = ", ".join(counts) or ("no file done" if report.interrupted else "no audio files found")
     if report.audio_seconds:
         speed = report.audio_seconds / report.wall_seconds
         text += (

@@ -1,5 +1,6 @@
 """Put audio files into a store: worker processes extract, one process writes."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING
 from afp.backends import Parameter
 from afp.library.extractor import Extracted, Extractor, Refused
 from afp.library.interruption import Interruption
-from afp.library.planning import Job, plan
+from afp.library.planning import Job, Plan, plan
 from afp.library.report import FileOutcome, IndexReport, Planned, Status
 from afp.library.upkeep import is_gone
-from afp.store import Failure, NewTrack, Snapshot, Store
+from afp.store import Failure, NewTrack, Snapshot, Store, WriterLock
 
 if TYPE_CHECKING:
     from afp.library.workers import Crash, Pool
@@ -82,36 +83,44 @@ def index(
         report.count(outcome)
         observer(outcome)
 
-    # The store is closed again before the workers are forked: nothing of LMDB may cross a fork.
-    work = plan(
-        Path(path),
-        paths,
-        names=backends,
-        parameters=parameters,
-        retry_failed=retry_failed,
-        wait_seconds=wait_seconds,
-        tell=tell,
-        interruption=interruption,
-    )
-    planned = Planned(
-        n_files=len(work.jobs),
-        n_bytes=sum(job.file.size for job in work.jobs),
-        backends=tuple(backend.name for backend in work.chosen),
-    )
-    if work.jobs and not (interruption and interruption.signal):
-        specifications = {
-            backend.name: backend.parameters() for backend in (*work.chosen, *work.others)
-        }
-        n_workers = min(n_workers or usable_cores(), len(work.jobs))
-        with ExitStack() as opened:
-            pool: Pool[Job, Extracted | Refused] = opened.enter_context(
+    with ExitStack() as held:
+
+        def reserve() -> WriterLock:
+            return held.enter_context(Store.reserve(Path(path), wait_seconds=wait_seconds))
+
+        def prepare() -> tuple[Plan, WriterLock | None]:
+            # Held to the end of the run, so that no other writer comes between.
+            there = os.path.exists(path)  # noqa: PTH110 - Path.exists raises where it may not look
+            lock = reserve() if there else None
+            work = plan(
+                Path(path),
+                paths,
+                names=backends,
+                parameters=parameters,
+                retry_failed=retry_failed,
+                lock=lock,
+                tell=tell,
+            )
+            return work, reserve() if work.jobs and lock is None else lock
+
+        prepared = interruption.unless_stopped(prepare) if interruption else prepare()
+        if prepared is None:
+            report.n_left = None
+        elif not prepared[0].jobs:
+            observer(_planned(prepared[0]))
+        else:
+            work, lock = prepared
+            # The store is closed: nothing of LMDB may cross the fork of the workers.
+            specifications = {
+                backend.name: backend.parameters() for backend in (*work.chosen, *work.others)
+            }
+            n_workers = min(n_workers or usable_cores(), len(work.jobs))
+            pool: Pool[Job, Extracted | Refused] = held.enter_context(
                 Pool(Extractor, (specifications,), n_workers=n_workers)
             )
             # Not before the fork: the observer may start a thread that draws.
-            observer(planned)
-            store = opened.enter_context(
-                Store.open(Path(path), write=True, wait_seconds=wait_seconds)
-            )
+            observer(_planned(work))
+            store = held.enter_context(Store.open(Path(path), write=True, lock=lock))
             for backend in work.chosen:
                 store.register(
                     backend.name,
@@ -121,15 +130,19 @@ def index(
                 )
             writer = _Writer(store, tell)
             report.n_left = _run(pool, work.jobs, writer, interruption, in_order=in_order)
-            store.flush()
-    else:
-        observer(planned)
-        report.n_left = len(work.jobs)
-    if not work.is_complete:
-        report.n_left = None
+            if not report.n_left:
+                store.flush()
     report.interrupted = interruption.signal if interruption else None
     report.wall_seconds = time.monotonic() - started
     return report
+
+
+def _planned(work: Plan) -> Planned:
+    return Planned(
+        n_files=len(work.jobs),
+        n_bytes=sum(job.file.size for job in work.jobs),
+        backends=tuple(backend.name for backend in work.chosen),
+    )
 
 
 class _Writer:

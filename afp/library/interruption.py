@@ -2,13 +2,22 @@
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+_T = TypeVar("_T")
+
+
+class _Stop(BaseException):
+    """Raised by a signal where there is nothing to finish."""
 
 
 class Interruption:
     """Within it, the first SIGINT or SIGTERM is noted; the second does what it always did.
+
+    A signal that the process was told to ignore, as the shell does for what runs in the
+    background of a script, stays ignored.
 
     Attributes
     ----------
@@ -18,12 +27,15 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._raises = False
         self._before: Mapping[int, Any] = {}
 
     def __enter__(self) -> Self:
         self._readable, self._writable = os.pipe()
         self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is not signal.SIG_IGN
         }
         return self
 
@@ -45,6 +57,23 @@ class Interruption:
         self.signal = number
         os.write(self._writable, b"!")
         self._restore()
+        if self._raises:
+            raise _Stop
+
+    def unless_stopped(self, work: Callable[[], _T]) -> _T | None:
+        """Return what `work` returns, or None as soon as a signal comes, or when one has come.
+
+        For work that leaves nothing to finish.
+        """
+        try:
+            self._raises = True
+            result = work() if self.signal is None else None
+            self._raises = False
+        except _Stop:
+            return None
+        finally:
+            self._raises = False
+        return result
 
     def fileno(self) -> int:
         """Return a file descriptor that is readable once a signal has arrived."""

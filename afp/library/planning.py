@@ -10,9 +10,8 @@ from afp.audio import AudioFile, walk
 from afp.backends import Backend, Parameter
 from afp.errors import InputError
 from afp.library.choice import backends_to_index, other_backends
-from afp.library.interruption import Interruption
 from afp.library.report import FileOutcome, Status
-from afp.store import Failure, PathEntry, Snapshot, Store
+from afp.store import Failure, PathEntry, Snapshot, Store, WriterLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,11 @@ class Plan:
         What else the store has and is here.
     jobs : list of Job
         The largest file first: the last to finish keeps others waiting.
-    is_complete : bool
-        False when an interruption came before all files had been found.
     """
 
     chosen: list[Backend]
     others: list[Backend]
     jobs: list[Job]
-    is_complete: bool
 
 
 def plan(
@@ -67,23 +63,23 @@ def plan(
     names: Sequence[str],
     parameters: Mapping[str, Parameter] | None,
     retry_failed: bool,
-    wait_seconds: float,
+    lock: WriterLock | None,
     tell: Callable[[FileOutcome], None],
-    interruption: Interruption | None,
 ) -> Plan:
-    """Find the files that need work, and tell of those that do not; see `afp.library.index`."""
+    """Find the files that need work, and tell of those that do not; see `afp.library.index`.
+
+    Without a lock there is no store yet.
+    """
 
     def missing(path: str, error: InputError) -> None:
         reason = str(error).removeprefix(f"{path}: ")
         tell(FileOutcome(AudioFile(path, 0, 0), Status.FAILED, error=reason))
 
     jobs = []
-    is_complete = True
     with ExitStack() as opened:
         snapshot = None
-        if os.path.exists(path):  # noqa: PTH110 - Path.exists raises where it may not look
-            # For writing, so that another writer is noticed before the work rather than after it.
-            store = Store.open(path, write=True, wait_seconds=wait_seconds)
+        if lock is not None:
+            store = Store.open(path, write=True, lock=lock)
             snapshot = opened.enter_context(opened.enter_context(store).snapshot())
         records = {} if snapshot is None else snapshot.backends
         chosen = backends_to_index(records, names, parameters)
@@ -91,9 +87,6 @@ def plan(
         wanted = tuple(backend.name for backend in chosen)
         available = (*wanted, *(backend.name for backend in others))
         for file in walk(map(os.path.abspath, paths), on_error=missing):
-            if interruption and interruption.signal:
-                is_complete = False
-                break
             if snapshot is None:
                 jobs.append(Job(file, wanted))
                 continue
@@ -103,7 +96,7 @@ def plan(
             else:
                 tell(step)
     jobs.sort(key=lambda job: -job.file.size)
-    return Plan(chosen, others, jobs, is_complete)
+    return Plan(chosen, others, jobs)
 
 
 def _step(

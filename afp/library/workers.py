@@ -1,5 +1,6 @@
 """Worker processes: a crash in one costs the job it was at, nothing else."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+
+_PR_SET_PDEATHSIG = 1  # have the system end a process with the one that started it
 
 _MAX_IDLE_DEATHS = 16
 """Workers in a row that may die idle before the pool gives up."""
@@ -235,6 +238,8 @@ def _serve(
     # The parent decides what a Ctrl-C means; it stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":  # elsewhere it ends with the job that it is at
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for other in inherited:
         other.close()
     # Decoders written in C print what they like.

@@ -8,6 +8,7 @@ there is no moment at which a crash could leave half of anything.
 
 from afp.store.folder import FORMAT
 from afp.store.forward import StoredFile, StoredTrack, read_tracks
+from afp.store.lock import WriterLock
 from afp.store.new_track import NewTrack
 from afp.store.records import BackendRecord, Failure, PathEntry
 from afp.store.snapshot import Snapshot
@@ -24,5 +25,6 @@ __all__ = [
     "Store",
     "StoredFile",
     "StoredTrack",
+    "WriterLock",
     "read_tracks",
 ]

@@ -125,6 +125,7 @@ class Environment:
         """Make a new file, filled by one transaction; it has its name once it is complete."""
         draft = path.with_suffix(".draft")
         with translated(path):
+            draft.unlink(missing_ok=True)  # of one that was killed, or found the disk full
             environment = cls(draft, create=True)
             environment.write(fill)
             environment._lmdb.sync(True)
@@ -180,17 +181,27 @@ class Environment:
                 return self._lmdb.begin(buffers=True)
 
     def write(self, change: "Callable[[lmdb.Transaction[Any]], _T]") -> _T:
-        """Run `change` in one write transaction; after the map had to grow, once more."""
+        """Run `change` in one write transaction; after the map had to grow, once more.
+
+        Pages that a killed reader has kept from being used again are free from now on.
+        """
         self._require_own_process()
         while True:
             with translated(self.path):
                 try:
+                    self._lmdb.reader_check()
                     with self._lmdb.begin(write=True, buffers=True) as txn:
                         return change(txn)
                 except lmdb.MapResizedError:
                     self._lmdb.set_mapsize(0)
                 except lmdb.MapFullError:
                     self._lmdb.set_mapsize(2 * self._lmdb.info()["map_size"])
+
+    def sync(self) -> None:
+        """Make the newest transaction survive a power cut."""
+        self._require_own_process()
+        with translated(self.path):
+            self._lmdb.sync(True)
 
     def copy(self, path: Path) -> None:
         """Write a copy without free pages."""

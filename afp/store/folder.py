@@ -97,10 +97,16 @@ def open_newest(path: Path) -> Environment:
                 raise StoreError(f"{path} holds no afp store", hint="run `afp index` first")
             newest = data_path(path, generations(path)[-1])
         try:
-            return Environment.acquire(newest)
+            environment = Environment.acquire(newest)
         except StoreError:
             if newest.exists():
                 raise  # otherwise compacted meanwhile
+            continue
+        # LMDB makes a file that has gone anew, empty: so it may be when there is a newer one.
+        with translated(path):
+            if data_path(path, generations(path)[-1]) == newest:
+                return environment
+        environment.release()
     raise StoreError(f"{path} changes too fast to be opened", hint="try again")
 
 

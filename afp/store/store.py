@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FREE_BYTES = 1 << 17  # what free pages may take in any case
 FREE_SHARE = 5  # or a fifth of their file
+WORKING_FREE_BYTES = 1 << 25  # what they may take during a run in any case, or half of their file
 
 _T = TypeVar("_T")
 
@@ -66,7 +67,14 @@ class Store:
         self._closed = False
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False, wait_seconds: float = 0.0) -> "Store":
+    def open(
+        cls,
+        path: Path,
+        *,
+        write: bool = False,
+        wait_seconds: float = 0.0,
+        lock: WriterLock | None = None,
+    ) -> "Store":
         """Open a store.
 
         Parameters
@@ -76,7 +84,9 @@ class Store:
         write : bool
             Be the writer, of which there is one; make the store where there is none.
         wait_seconds : float
-            How long to wait for another writer to finish.
+            How long to wait for another writer to finish; whom for is told as a warning.
+        lock : WriterLock, optional
+            What `reserve` has returned, to write without waiting.
 
         Raises
         ------
@@ -86,9 +96,7 @@ class Store:
         """
         if not write:
             return cls(path, open_newest(path), None)
-        with translated(path):
-            prepare_folder(path)
-            lock = WriterLock(path, wait_seconds=wait_seconds)
+        lock = lock.share() if lock else cls.reserve(path, wait_seconds=wait_seconds)
         try:
             create(path)
             store = cls(path, open_newest(path), lock)
@@ -101,6 +109,21 @@ class Store:
         except BaseException:
             lock.release()
             raise
+
+    @staticmethod
+    def reserve(path: Path, *, wait_seconds: float = 0.0) -> WriterLock:
+        """Keep other writers out; return what keeps them out until it is released.
+
+        Unlike an open store it may be held while the process forks. Its folder is made.
+
+        Raises
+        ------
+        StoreError
+            When another writer has the store, or the system refuses.
+        """
+        with translated(path):
+            prepare_folder(path)
+            return WriterLock(path, wait_seconds=wait_seconds)
 
     def close(self) -> None:
         """Let go of the store; snapshots that are open keep working."""
@@ -247,6 +270,9 @@ class Store:
         tracks, indexes = self._change(change)
         for index in indexes:
             self._maintain(index.backend_id, index.manifest)
+        # A reader that stays keeps the pages of its snapshot from being used again, so that the
+        # file would grow with all that is written: it keeps the old file, and we go on in another.
+        self._give_back(WORKING_FREE_BYTES, 2)
         return tracks
 
     def update(self, track: Track) -> None:
@@ -308,9 +334,7 @@ class Store:
             while (due := manifest.due_merge_at_rest(self._damaged)) is not None:
                 manifest = self._merge(backend.id, manifest, due)
             self._maintain(backend.id, manifest)
-        free_bytes = self._environment.free_bytes()
-        if free_bytes > max(FREE_BYTES, self._environment.n_bytes() // FREE_SHARE):
-            self._rewrite_catalogue()
+        self._give_back(FREE_BYTES, FREE_SHARE)
 
     def compact(self) -> Compaction:
         """Merge each index into one segment, purge removed tracks, give free pages back.
@@ -342,6 +366,12 @@ class Store:
         if self._closed:
             raise StoreError(f"the store at {self.folder} is closed", hint="open it again")
 
+    def _give_back(self, floor_bytes: int, share: int) -> None:
+        """Rewrite the catalogue when its free pages take more than a share of its file."""
+        free_bytes = self._environment.free_bytes()
+        if free_bytes > max(floor_bytes, self._environment.n_bytes() // share):
+            self._rewrite_catalogue()
+
     def _rewrite_catalogue(self) -> None:
         """Put a copy of the data file without free pages in its place."""
         generation = generations(self.folder)[-1] + 1
@@ -349,14 +379,18 @@ class Store:
         draft = path.with_suffix(".draft")
         try:
             self._environment.copy(draft)
-            with translated(self.folder):
-                draft.replace(path)
-                sync_folder(self.folder)
         except BaseException:
             with suppress(OSError):
                 draft.unlink()
             raise
-        environment = open_newest(self.folder)
+        try:
+            with translated(self.folder):
+                draft.replace(path)
+                sync_folder(self.folder)
+            environment = open_newest(self.folder)
+        except BaseException:
+            self.close()  # what went into the old file from here on would be lost
+            raise
         self._environment.release()
         self._environment = environment
         self._views = Views(self._segments)
@@ -383,6 +417,8 @@ class Store:
             return index, change(index)
 
         index, replaced = self._change(run)
+        if replaced:  # else a power cut might bring back the manifest that names them
+            self._environment.sync()
         with translated(self.folder):
             for record in replaced:
                 segment_path(self._segments, record.id).unlink(missing_ok=True)
