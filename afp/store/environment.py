@@ -21,6 +21,7 @@ import lmdb
 
 from afp.errors import StoreError
 from afp.store.lock import ReaderLock
+from afp.store.pages import fault_of
 from afp.store.records import ANEW, DamagedStoreError
 
 # Address space only where it is plentiful and files are sparse; elsewhere the map grows.
@@ -102,6 +103,7 @@ class Environment:
         self.path = path
         self._pid = os.getpid()
         self._users = 1
+        self._walked: frozenset[bytes] | None = frozenset()  # tables; None for all
         writable = create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         self._reader_lock: ReaderLock | None = None
         try:
@@ -169,6 +171,24 @@ class Environment:
         """Tell whether `compact` has put another generation in this one's place."""
         return not self.path.exists()
 
+    def require_sound(self, tables: frozenset[bytes] | None = None) -> None:
+        """Walk the pages of tables (by the first bytes of their keys), once; else those of all.
+
+        Raises
+        ------
+        DamagedStoreError
+            When one is damaged, so that LMDB might miss what it holds, or end the process.
+        """
+        if self._walked is None or (tables is not None and tables <= self._walked):
+            return
+        if self.replaced():
+            return
+        with translated(self.path), self.read() as pin:
+            fault = fault_of(self.path, pin.id(), tables)
+        if fault:
+            raise DamagedStoreError(f"{self.path} is damaged: {fault}", hint=ANEW)
+        self._walked = tables
+
     def read(self) -> "lmdb.Transaction[Any]":
         """Begin a read transaction."""
         self._require_own_process()
@@ -198,6 +218,22 @@ class Environment:
         with translated(path), path.open("wb") as file:
             self._lmdb.copyfd(file.fileno(), compact=True)
             os.fsync(file.fileno())
+
+    def damage(self) -> list[str]:
+        """Walk all pages as they lie in the file, without LMDB; return what is wrong with them."""
+        from lmdb import verify
+
+        # The transaction keeps the pages of what is now the newest state from being used again.
+        with translated(self.path), self.read() as pin:
+            fault = fault_of(self.path, pin.id(), None)
+            try:
+                # A writer may be at the page that names the newest state: look twice.
+                found = verify.verify(self.path, subdir=False) and verify.verify(
+                    self.path, subdir=False
+                )
+            except verify.VerifyError as error:
+                found = [str(error)]
+        return found or ([fault] if fault else [])
 
     def n_bytes(self) -> int:
         """Return the size of the file."""

@@ -13,7 +13,7 @@ from afp.index import EmbeddingBlock, Embeddings, Hits, TimeAxis
 from afp.store import embeddings, packing, records
 from afp.store.axis import Axis
 from afp.store.postings import Run, gather, mix
-from afp.store.records import REPLACE
+from afp.store.records import REPAIR
 
 if TYPE_CHECKING:
     from afp.store.snapshot import Snapshot
@@ -103,7 +103,7 @@ class SectionLists:
             if gather(run.positions, starts, counts, kept, rows[part], positions[part]) >= (
                 section.stop
             ):
-                raise StoreError("a segment holds positions behind its last track", hint=REPLACE)
+                raise StoreError("a segment holds positions behind its last track", hint=REPAIR)
             at += size
         return Hits(rows, positions, section.axis)
 
@@ -179,7 +179,7 @@ class StoreIndexReader:
                 what = f"the fingerprint of track {track_id}"
                 key = records.track_key(track_id)
                 sealed = section.fingerprint(i)
-                return records.unseal(key, sealed, what, REPLACE)
+                return records.unseal(key, sealed, what)
         raise StoreError(
             f"track {track_id} has no fingerprint of {self._backend!r}",
             hint=f"`afp index -b {self._backend}` adds it",
