@@ -1,10 +1,14 @@
 """The command line in a fork of the test: a process of its own, without the start-up."""
 
+import io
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +30,18 @@ class Done(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def afp(*arguments: str | bytes | Path, db: str | bytes | Path, stdout: str = "") -> Done:
-    """Run a command; one that takes longer than a minute is killed by SIGALRM."""
+def afp(
+    *arguments: str | bytes | Path,
+    db: str | bytes | Path,
+    stdout: str = "",
+    before: Callable[[], None] = lambda: None,
+) -> Done:
+    """Run a command, `before` first; one that takes longer than a minute is killed by SIGALRM."""
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
+            before()
             _become(["afp", *map(os.fsdecode, arguments)], os.fsdecode(db), out, err, stdout)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         seconds = time.monotonic() - started
@@ -43,10 +53,6 @@ def afp(*arguments: str | bytes | Path, db: str | bytes | Path, stdout: str = ""
 
 
 def _become(arguments: list[str], db: str, out: Any, err: Any, stdout: str) -> None:
-    import io
-    import sys
-    import traceback
-
     status: Any = 1
     try:
         signal.alarm(int(LIMIT_SECONDS))

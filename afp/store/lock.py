@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from afp.errors import StoreError
@@ -75,8 +76,9 @@ class WriterLock:
             os.close(self._handle)
             raise
         _held[self._path] = os.getpid()
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk others are not told who writes
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
         return True
 
     def _holder(self) -> str:
