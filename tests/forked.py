@@ -60,9 +60,9 @@ def _become(arguments: list[str], db: str, out: Any, err: Any, stdout: str) -> N
         null = os.open(os.devnull, os.O_RDONLY)
         for descriptor, number in ((null, 0), (target, 1), (err.fileno(), 2)):
             os.dup2(descriptor, number)
-        sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), errors="surrogateescape")
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), errors="surrogateescape")
         sys.stderr = io.TextIOWrapper(
-            open(2, "wb", 0, closefd=False), errors="backslashreplace", write_through=True
+            io.FileIO(2, "w", closefd=False), errors="backslashreplace", write_through=True
         )
         sys.argv = arguments
         os.environ["AFP_DB"] = db

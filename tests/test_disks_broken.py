@@ -266,7 +266,9 @@ class Truth:
             done = afp(*change, db=copy)
             right_or_refused(done, None, lambda done: None, ExitCode.INPUT)
             if done.status == 0:
-                right_or_refused(self.query(copy, "shazam"), self.answers["shazam"], self.identified)
+                right_or_refused(
+                    self.query(copy, "shazam"), self.answers["shazam"], self.identified
+                )
             shutil.rmtree(copy)
 
     def hold_repair(self, store: Path) -> bool:

@@ -214,5 +214,3 @@ def test_the_interpreter_has_nothing_to_add(indexed):
         process = indexed.start("ls", stdout=full)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.decode()) == (3, TELLS_ALL)
-
-

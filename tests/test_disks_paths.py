@@ -1,4 +1,4 @@
-"""Folders that are read-only, missing or strangely named, and files that change while they are read."""
+"""Folders that are read-only, missing or strangely named; files that change while being read."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from afp.store import Store
 from afp.synthesis import song
 
 NOBODY = 65_534
-STRANGE = b" it's a \"b\"\n$(touch c);*\\ \xff\xfe-"
+STRANGE = b' it\'s a "b"\n$(touch c);*\\ \xff\xfe-'
 
 
 @pytest.fixture(scope="module")

@@ -307,7 +307,7 @@ def _reserve(readers: Path) -> None:
 def _open_lmdb(path: Path, *, create: bool, readonly: bool, lock: bool = True) -> lmdb.Environment:
     def attempt(map_bytes: int) -> lmdb.Environment:
         return lmdb.open(
-            str(path),
+            os.fsencode(path),  # of a str LMDB takes valid Unicode only
             map_size=map_bytes,
             subdir=False,
             create=create,

@@ -29,32 +29,36 @@ _META = struct.Struct("<16xII16xI50xHQQQQQQQ")
 _FIRST_BYTES = 1 << 17  # in which both meta pages are
 
 
-@kernel("int64(uint8[::1], int64, int64, int64, boolean[::1], int64[:, ::1], int64[::1])")
-def walk(memory, page_bytes, root, n_pages, wanted, stack, found):  # type: ignore[no-untyped-def]
-    """Walk the pages that may have keys with a `wanted` first byte; return the first bad one or -1.
+@kernel(
+    "int64(uint8[::1], uint16[::1], int64, int64, int64, boolean[::1], int64[:, ::1], int64[::1])"
+)
+def walk(  # type: ignore[no-untyped-def]  # noqa: PLR0911, PLR0912, PLR0915 - a tree of one piece
+    memory, halves, page_bytes, root, n_pages, wanted, stack, found
+):
+    """Walk the pages that may have keys with a `wanted` first byte; return the first bad, or -1.
 
-    `stack` is for the way down (page, next slot, slots, whether a branch); `found` gets depth,
-    branch, leaf and overflow pages, and entries, of what was walked.
+    `halves` is `memory` two bytes at a time. `stack` is for the way down: page, next slot, number
+    of slots, whether a branch. `found` gets depth, branch, leaf and overflow pages, and entries.
     """
     found[:] = 0
     top = np.int64(-1)
     page, is_entering = root, True
     last_key, last_length, is_strict = np.int64(0), np.int64(0), False
     while True:
+        at = page * page_bytes
         if is_entering:
             if page < 2 or page >= n_pages or top + 1 == len(stack):
                 return stack[top, 0] if top >= 0 else root
-            at = page * page_bytes
-            number = np.int64(0)
-            for i in range(8):
-                number |= np.int64(memory[at + i]) << (8 * i)
-            flags = np.int64(memory[at + 10]) | np.int64(memory[at + 11]) << 8
-            lower = np.int64(memory[at + 12]) | np.int64(memory[at + 13]) << 8
-            upper = np.int64(memory[at + 14]) | np.int64(memory[at + 15]) << 8
-            n = (lower - 16) >> 1
-            if number != page or flags not in (1, 2) or lower & 1 or n < 3 - flags:
+            here = at >> 1
+            number = np.int64(halves[here + 1]) << 16 | np.int64(halves[here])
+            flags = np.int64(halves[here + 5])
+            lower, upper = np.int64(halves[here + 6]), np.int64(halves[here + 7])
+            if number != page or halves[here + 2] or halves[here + 3]:
                 return page
-            if lower > upper or upper > page_bytes:
+            if flags not in (1, 2) or lower & 1 or lower > upper or upper > page_bytes:
+                return page
+            n = (lower - 16) >> 1
+            if n < 3 - flags:  # a branch has two at least
                 return page
             found[flags] += 1
             if found[1] + found[2] > n_pages:
@@ -63,27 +67,25 @@ def walk(memory, page_bytes, root, n_pages, wanted, stack, found):  # type: igno
             found[0] = max(found[0], top + 1)
             stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3] = page, 0, n, flags & 1
             is_entering = False
-        if top < 0:
-            return -1
         page, slot, n, is_branch = stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3]
         if slot == n:
             top -= 1
+            if top < 0:
+                return -1
+            page = stack[top, 0]
             continue
         stack[top, 1] = slot + 1
         at = page * page_bytes
-        upper = np.int64(memory[at + 14]) | np.int64(memory[at + 15]) << 8
-        here = at + 16 + 2 * slot
-        place = np.int64(memory[here]) | np.int64(memory[here + 1]) << 8
-        if place < upper or place + 8 > page_bytes:
+        here = (at >> 1) + 8 + slot
+        place = np.int64(halves[here])
+        if place < np.int64(halves[(at >> 1) + 7]) or place & 1 or place + 8 > page_bytes:
             return page
-        node = at + place
-        size = np.int64(0)
-        for i in range(4):
-            size |= np.int64(memory[node + i]) << (8 * i)
-        flags = np.int64(memory[node + 4]) | np.int64(memory[node + 5]) << 8
-        length = np.int64(memory[node + 6]) | np.int64(memory[node + 7]) << 8
-        key = node + 8
-        if place + 8 + length > page_bytes:
+        node = (at + place) >> 1
+        size = np.int64(halves[node + 1]) << 16 | np.int64(halves[node])
+        flags, length = np.int64(halves[node + 2]), np.int64(halves[node + 3])
+        key = at + place + 8
+        end = place + 8 + length
+        if end > page_bytes:
             return page
         if not is_branch or slot:  # the first key of a branch is not used
             difference = np.int64(0)
@@ -101,38 +103,31 @@ def walk(memory, page_bytes, root, n_pages, wanted, stack, found):  # type: igno
             if last_length:
                 first = np.int64(memory[last_key])
             if slot + 1 < n:
-                place = np.int64(memory[here + 2]) | np.int64(memory[here + 3]) << 8
-                if place + 8 >= page_bytes:
+                following = np.int64(halves[here + 1])
+                if following + 8 >= page_bytes:
                     return page
-                last = np.int64(memory[at + place + 8])
+                last = np.int64(memory[at + following + 8])
             for byte in range(first, last + 1):
                 is_entering = is_entering or wanted[byte]
-            page = size | flags << 32
+            if is_entering:
+                page = size | flags << 32
             continue
         found[4] += 1
-        place += 8 + length
-        if flags == 0:
-            if length == 0 or place + size > page_bytes:
-                return page
-        elif flags == 1:  # the value lies in pages of its own
-            if place + 8 > page_bytes:
-                return page
-            first, number = np.int64(0), np.int64(0)
+        if length == 0 or flags > 1 or end + (8 if flags else size) > page_bytes:
+            return page
+        if flags:  # the value lies in pages of its own
+            first = np.int64(0)
             for i in range(8):
-                first |= np.int64(memory[at + place + i]) << (8 * i)
+                first |= np.int64(memory[at + end + i]) << (8 * i)
             n_large = (size + 15) // page_bytes + 1
             if first < 2 or first >= n_pages or first + n_large > n_pages:
                 return page
-            large = first * page_bytes
-            for i in range(8):
-                number |= np.int64(memory[large + i]) << (8 * i)
-            for i in range(4):
-                n_large -= np.int64(memory[large + 12 + i]) << (8 * i)
-            if number != first or memory[large + 10] != 4 or memory[large + 11] or n_large:
+            here = first * page_bytes >> 1
+            number = np.int64(halves[here + 1]) << 16 | np.int64(halves[here])
+            counted = np.int64(halves[here + 7]) << 16 | np.int64(halves[here + 6])
+            if number != first or halves[here + 5] != 4 or counted != n_large:
                 return first
-            found[3] += (size + 15) // page_bytes + 1
-        else:
-            return page
+            found[3] += n_large
 
 
 def fault_of(path: Path, txn_id: int, tables: Iterable[bytes] | None) -> str:
@@ -154,25 +149,24 @@ def fault_of(path: Path, txn_id: int, tables: Iterable[bytes] | None) -> str:
         if metas is None:
             return "its first pages are damaged"
         _, _, page_bytes, *counts, root, last_page, newest = metas[txn_id & 1]
-        if newest != txn_id:
-            return ""  # two commits later already; the next state will be looked at
-        n_pages = last_page + 1
-        if root == _NO_PAGE:
-            return "its tables are lost" if counts[-1] else ""
-        if os.fstat(file.fileno()).st_size < n_pages * page_bytes:
+        n_bytes = (last_page + 1) * page_bytes
+        if newest != txn_id or root == _NO_PAGE:
+            # Two commits later already, of a store that was walked before; or an empty one.
+            return "its tables are lost" if newest == txn_id and counts[-1] else ""
+        if os.fstat(file.fileno()).st_size < n_bytes:
             return "it is cut short"
-        with mmap.mmap(file.fileno(), n_pages * page_bytes, access=mmap.ACCESS_READ) as mapped:
+        wanted = np.full(256, tables is None)
+        wanted[[table[0] for table in tables or ()]] = True
+        stack, found = np.empty((_DEEPEST, 4), np.int64), np.empty(5, np.int64)
+        with mmap.mmap(file.fileno(), n_bytes, access=mmap.ACCESS_READ) as mapped:
             memory = np.frombuffer(mapped, np.uint8)
-            wanted = np.full(256, tables is None)
-            wanted[[table[0] for table in tables or ()]] = True
-            stack, found = np.empty((_DEEPEST, 4), np.int64), np.empty(5, np.int64)
-            bad = walk(memory, page_bytes, root, n_pages, wanted, stack, found)
-            del memory
+            halves = memory.view(np.uint16)
+            bad = walk(memory, halves, page_bytes, root, last_page + 1, wanted, stack, found)
+            del memory, halves  # they keep the file mapped
     if bad >= 0:
         return f"page {bad} is damaged"
-    if tables is None and found.tolist() != counts:
-        return f"it holds other pages and entries than it counts: {found.tolist()}, {counts}"
-    return ""
+    differs = tables is None and found.tolist() != counts
+    return f"it holds {found.tolist()} where it counts {counts}" if differs else ""
 
 
 def _metas(start: bytes) -> list[tuple[int, ...]] | None:

@@ -63,7 +63,8 @@ class _Repair:
         tails = self._table("tails", records.backend_track_of, Tail.unpack)
         tracks = self._tracks()
         for backend in backends.values():
-            self._index(backend, [tail for (i, _), tail in tails.items() if i == backend.id], tracks)
+            own = [tail for (number, _), tail in tails.items() if number == backend.id]
+            self._index(backend, own, tracks)
         return self._done
 
     def _table(
@@ -128,8 +129,9 @@ class _Repair:
         for record in writer.manifest.segments:
             kept, ids = self._sound_part(record, dead)
             if kept is not record:
-                what = "what is damaged of it" if kept else "it"
-                self._done.append(f"{backend.name}: segment {record.id} is damaged: {what} is left out")
+                what = "what is damaged of it is" if kept else "it is"
+                name = f"{backend.name}: segment {record.id}"
+                self._done.append(f"{name} is damaged: {what} left out")
             if kept is not None:
                 segments.append(kept)
                 held |= ids
@@ -139,9 +141,7 @@ class _Repair:
             write_segments(self._catalogue, backend.id, writer.manifest)
         alive = {i for i, track in tracks.items() if backend.id in track.backends}
         for track_id in held - alive - dead:
-            self._catalogue.put(
-                "tombstones", records.backend_track_key(backend.id, track_id), b""
-            )
+            self._catalogue.put("tombstones", records.backend_track_key(backend.id, track_id), b"")
         for track_id in dead - held:
             self._catalogue.delete("tombstones", records.backend_track_key(backend.id, track_id))
         lost = alive - held
@@ -183,9 +183,8 @@ class _Repair:
         ]
         counts = len(laid), sum(len(t.mixed) for t in laid), sum(t.n_frames for t in laid)
         before = manifest.n_tails, manifest.n_tail_postings, manifest.n_tail_frames
-        if counts == before and n_before == len(laid) and [t.base for t in tails] == [
-            t.base for t in laid
-        ]:
+        moved = [new.base != old.base for new, old in zip(laid, tails, strict=True)]
+        if counts == before and n_before == len(laid) and not any(moved):
             return
         for key, _ in list(self._catalogue.values("tails", records.backend_key(backend_id))):
             self._catalogue.delete("tails", key)
