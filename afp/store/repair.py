@@ -15,8 +15,13 @@ from afp.errors import StoreError
 from afp.store import packing, records
 from afp.store.catalogue import TABLES, Catalogue
 from afp.store.check import spans
-from afp.store.index_writer import IndexWriter
-from afp.store.manifest import NEXT_SEGMENT, Manifest, write_segments, write_tail_state
+from afp.store.manifest import (
+    NEXT_SEGMENT,
+    Manifest,
+    read_manifest,
+    write_segments,
+    write_tail_state,
+)
 from afp.store.records import (
     BackendRecord,
     DamagedStoreError,
@@ -121,12 +126,12 @@ class _Repair:
         self, backend: BackendRecord, tails: list[Tail], tracks: dict[int, TrackRecord]
     ) -> None:
         """Drop what is damaged in an index, and what it has of no track or lacks of one."""
-        writer = IndexWriter(self._folder, self._catalogue, backend.id)
+        manifest = read_manifest(self._catalogue, backend.id)
         dead = self._dead(backend.id)
         whole = [tail for tail in tails if _is_sound(tail.track_id, tail.fingerprint)]
         held = {tail.track_id for tail in whole}
         segments: list[SegmentRecord] = []
-        for record in writer.manifest.segments:
+        for record in manifest.segments:
             kept, ids = self._sound_part(record, dead)
             if kept is not record:
                 what = "what is damaged of it is" if kept else "it is"
@@ -135,10 +140,10 @@ class _Repair:
             if kept is not None:
                 segments.append(kept)
                 held |= ids
-        self._lay_tails(backend.id, writer.manifest, whole, n_before=len(tails))
-        if segments != writer.manifest.segments:
-            writer.manifest.segments = segments
-            write_segments(self._catalogue, backend.id, writer.manifest)
+        self._lay_tails(backend.id, manifest, whole, n_before=len(tails))
+        if segments != manifest.segments:
+            manifest.segments = segments
+            write_segments(self._catalogue, backend.id, manifest)
         alive = {i for i, track in tracks.items() if backend.id in track.backends}
         for track_id in held - alive - dead:
             self._catalogue.put("tombstones", records.backend_track_key(backend.id, track_id), b"")
