@@ -49,7 +49,7 @@ def afp(
         for file in (out, err):
             file.seek(0)
             written.append(os.fsdecode(file.read()))
-    return Done(status, *written, seconds)
+    return Done(status, written[0], written[1], seconds)
 
 
 def _become(arguments: list[str], db: str, out: Any, err: Any, stdout: str) -> None:

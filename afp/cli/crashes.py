@@ -24,7 +24,7 @@ def tell_crashes() -> None:
     install = ctypes.CDLL(None).signal
     install.argtypes, install.restype = (ctypes.c_int, _Handler), ctypes.c_void_p
     for number in _CRASHES:
-        install(number, _end)
+        install(number, _END)
     os.register_at_fork(after_in_child=_restore)
 
 
@@ -33,7 +33,6 @@ def _restore() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-@_Handler
 def _end(number: int) -> None:
     name = signal.Signals(number).name
     os.write(
@@ -42,3 +41,6 @@ def _end(number: int) -> None:
         "read\nhint: `afp check` tells whether the store is whole\n".encode(),
     )
     os._exit(ExitCode.STORE)
+
+
+_END = _Handler(_end)  # which must outlive the process

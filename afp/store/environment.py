@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
@@ -241,9 +242,8 @@ class Environment:
             fault = fault_of(self.path, pin.id(), None)
             try:
                 # A writer may be at the page that names the newest state: look twice.
-                found = verify.verify(self.path, subdir=False) and verify.verify(
-                    self.path, subdir=False
-                )
+                walked = partial(verify.verify, self.path, subdir=False)
+                found: list[str] = walked() and walked()
             except verify.VerifyError as error:
                 found = [str(error)]
         return found or ([fault] if fault else [])
