@@ -41,7 +41,7 @@ INDEX_TABLES = frozenset(
 
 
 def _unsealed(table: str, key: bytes, value: memoryview) -> memoryview:
-    remedy = records.ANEW if table in _VITAL else records.REPAIR
+    remedy = records.ANEW if table in _VITAL else records.REPLACE
     return records.unseal(key, value, f"a record of {table!r}", remedy)
 
 
@@ -147,7 +147,7 @@ class Catalogue:
         """Put a track's record and its newest file together."""
         file = self.path_entry(bytes.fromhex(record.paths[0]))
         if file is None:
-            raise DamagedStoreError(f"track {track_id} has lost its path", hint=records.REPAIR)
+            raise DamagedStoreError(f"track {track_id} has lost its path", hint=records.REPLACE)
         return Track(
             id=track_id,
             content_id=record.content_id,

@@ -15,7 +15,7 @@ from afp.store.snapshot import Snapshot
 from afp.store.tails import Tail, axis_of
 
 _T = TypeVar("_T")
-_CATALOGUE = f"the catalogue is damaged: {records.REPAIR}"
+_CATALOGUE = f"the catalogue is damaged: {records.REPLACE}"
 
 
 def check(snapshot: Snapshot) -> list[str]:
@@ -148,7 +148,7 @@ class _Check:
 def _remedy(name: str, segment_id: int, tracks: set[int]) -> str:
     if not tracks:
         return f"{name}: segment {segment_id} holds removed tracks only: `afp compact`"
-    return f"{name}: segment {segment_id} holds the tracks {spans(tracks)}: {records.REPAIR}"
+    return f"{name}: segment {segment_id} holds the tracks {spans(tracks)}: {records.REPLACE}"
 
 
 def _fingerprint(track_id: int, sealed: bytes | memoryview) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from afp.errors import StoreError
 from afp.fingerprint import I64, Fingerprint
 from afp.index import EmbeddingBlock, Embeddings
-from afp.store.records import REPAIR
+from afp.store.records import REPLACE
 
 KIND = 2  # the first byte, as in `afp.store.packing`
 CODES_AT = 64
@@ -56,11 +56,11 @@ def unpack(payload: memoryview) -> tuple[Embeddings, int]:
     """
     at = CODES_AT - _SEAL
     if len(payload) < at or payload[0] != KIND:
-        raise StoreError("a fingerprint that is to be of embeddings is not", hint=REPAIR)
+        raise StoreError("a fingerprint that is to be of embeddings is not", hint=REPLACE)
     header = np.frombuffer(payload, _HEADER, 1)[0]
     n, d = int(header["n"]), int(header["d"])
     if len(payload) != at + n * d + -(n * d) % CODES_AT:
-        raise StoreError("embeddings cannot be unpacked: they are cut short", hint=REPAIR)
+        raise StoreError("embeddings cannot be unpacked: they are cut short", hint=REPLACE)
     codes = np.frombuffer(payload, np.int8, n * d, at).reshape(n, d)
     return Embeddings(codes, float(header["scale"])), int(header["n_frames"])
 
@@ -86,16 +86,16 @@ def block(
     """
     starts, sizes = edges[:-1][alive], np.diff(edges)[alive]
     if np.any(sizes < CODES_AT):
-        raise StoreError("an index holds fingerprints without embeddings", hint=REPAIR)
+        raise StoreError("an index holds fingerprints without embeddings", hint=REPLACE)
     places = starts[:, None] + (_SEAL + np.arange(_HEADER.itemsize))
     headers = memory[places].view(_HEADER).reshape(-1)
     counts = headers["n"].astype(np.int64)
     dimensions = int(headers["d"].max(initial=0))
     if np.any(headers["d"] != dimensions) and np.all(headers["kind"] == KIND):
-        raise StoreError("an index holds embeddings of different dimensions", hint=REPAIR)
+        raise StoreError("an index holds embeddings of different dimensions", hint=REPLACE)
     fits = headers["kind"] == KIND
     if not np.all(fits & (CODES_AT + counts * dimensions <= sizes)):
-        raise StoreError("an index holds embeddings that are damaged", hint=REPAIR)
+        raise StoreError("an index holds embeddings that are damaged", hint=REPLACE)
     return EmbeddingBlock(
         memory.view(np.int8),
         starts + CODES_AT,

@@ -13,7 +13,7 @@ from afp.index import EmbeddingBlock, Embeddings, Hits, TimeAxis
 from afp.store import embeddings, packing, records
 from afp.store.axis import Axis
 from afp.store.postings import Run, gather, mix
-from afp.store.records import REPAIR
+from afp.store.records import REPLACE
 
 if TYPE_CHECKING:
     from afp.store.snapshot import Snapshot
@@ -103,7 +103,7 @@ class SectionLists:
             if gather(run.positions, starts, counts, kept, rows[part], positions[part]) >= (
                 section.stop
             ):
-                raise StoreError("a segment holds positions behind its last track", hint=REPAIR)
+                raise StoreError("a segment holds positions behind its last track", hint=REPLACE)
             at += size
         return Hits(rows, positions, section.axis)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from afp.compiled import kernel
 from afp.errors import StoreError
 from afp.fingerprint import U32
-from afp.store.records import REPAIR
+from afp.store.records import REPLACE
 
 U64 = npt.NDArray[np.uint64]
 
@@ -227,5 +227,5 @@ class Run:
         starts, counts = np.empty(len(mixed), np.uint32), np.empty(len(mixed), np.uint32)
         locate = locate_narrow if self.bits >= NARROW_BITS else locate_wide
         if locate(self.directory, self.remainders, self.bits, mixed, starts, counts):
-            raise StoreError("a segment's directory is damaged", hint=REPAIR)
+            raise StoreError("a segment's directory is damaged", hint=REPLACE)
         return starts, counts

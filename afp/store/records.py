@@ -16,7 +16,7 @@ _BACKEND_TRACK = struct.Struct(">HQ")
 _FILE = struct.Struct("<qqq")
 
 # What mends a store: one that can be read in part, and one that cannot.
-REPAIR = "`afp check --repair`, then `afp index` the music again: it takes what is missing"
+REPLACE = "`afp check --repair`, then `afp index` the music again: it takes what is missing"
 ANEW = "move the store away and index anew"
 
 
@@ -29,7 +29,7 @@ def seal(key: bytes, payload: bytes) -> bytes:
     return _CRC.pack(zlib.crc32(payload, zlib.crc32(key))) + payload
 
 
-def unseal(key: bytes, value: bytes | memoryview, what: str, remedy: str = REPAIR) -> memoryview:
+def unseal(key: bytes, value: bytes | memoryview, what: str, remedy: str = REPLACE) -> memoryview:
     """Return the payload of a sealed value.
 
     Raises

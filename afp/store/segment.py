@@ -31,7 +31,7 @@ from afp.store.postings import (
     pair,
     remainder_type,
 )
-from afp.store.records import REPAIR, DamagedStoreError
+from afp.store.records import REPLACE, DamagedStoreError
 
 MAGIC = b"AFPSEGM\x02"
 BLOCK = 1 << 18
@@ -39,7 +39,7 @@ BLOCK = 1 << 18
 HEADER = struct.Struct("<8sIIQQQ")
 MOST_BITS = 32  # of a hash
 BYTES_A_POSTING = 128  # of fingerprints, which a merge copies in the time of one posting
-_RESTORE = f"restore it from a backup; without one, {REPAIR}"
+_RESTORE = f"restore it from a backup; without one, {REPLACE}"
 
 
 class DamagedSegmentError(StoreError):
@@ -55,7 +55,7 @@ class DamagedSegmentError(StoreError):
         What mends it.
     """
 
-    def __init__(self, segment_id: int, fault: str, hint: str = REPAIR) -> None:
+    def __init__(self, segment_id: int, fault: str, hint: str = REPLACE) -> None:
         super().__init__(
             f"{fault}, so that it cannot be merged",
             hint=hint,
@@ -223,7 +223,7 @@ class Segment:
         a, b = first << (run.bits - bits), last << (run.bits - bits)
         edges = run.directory[a : b + 1]
         if np.any(edges[1:] < edges[:-1]) or edges[-1] > len(run.positions):
-            raise StoreError(f"segment {self.record.id} has a damaged directory", hint=REPAIR)
+            raise StoreError(f"segment {self.record.id} has a damaged directory", hint=REPLACE)
         keys = np.empty(int(edges[-1]) - int(edges[0]), np.uint64)
         expand(run.directory, run.remainders, run.positions, run.bits, a, b, keys)
         return keys

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from afp.errors import StoreError
 from afp.store.axis import Axis
 from afp.store.postings import U64, directory_bits, keys_between, remainder_type, slots, sort
-from afp.store.records import REPAIR
+from afp.store.records import REPLACE
 from afp.store.segment import BLOCK, HEADER, MAGIC, Layout, SegmentRecord, segment_path
 
 _CHUNK_POSTINGS = 1 << 20  # of a merge's step, what bounds its memory
@@ -103,7 +103,7 @@ def write_segment(
             for source, keep in zip(sources, keeps, strict=True):
                 file.writelines(source.fingerprints(keep))
             if file.tell() != at.fingerprints + n_fingerprint_bytes:
-                raise StoreError("a merge found fingerprints of other sizes", hint=REPAIR)
+                raise StoreError("a merge found fingerprints of other sizes", hint=REPLACE)
             file.truncate(at.checksums)
             file.flush()
             head_crc, checksums = _checksums(file, at)
@@ -198,7 +198,7 @@ def _write_postings(
         square_sum += float(np.square(np.diff(ends, prepend=-1), dtype=np.float64).sum())
         done += len(keys)
     if done != n:
-        raise StoreError(f"a merge found {done} postings where {n} are counted", hint=REPAIR)
+        raise StoreError(f"a merge found {done} postings where {n} are counted", hint=REPLACE)
     _put(file, at.directory + 4 * (1 << bits), np.array([n], np.uint32))
     return square_sum
 

@@ -113,7 +113,7 @@ class Views:
         if len(found) != manifest.n_tails:
             raise DamagedStoreError(
                 f"the index has {len(found)} tails where {manifest.n_tails} are counted",
-                hint=records.REPAIR,
+                hint=records.REPLACE,
             )
         return found
 

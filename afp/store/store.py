@@ -362,7 +362,9 @@ class Store:
 
         self._require_open()
         for fault in check_apart(self.folder, catalogue_only=True):
-            raise DamagedStoreError(f"{fault}, so that it cannot be compacted", hint=records.REPAIR)
+            raise DamagedStoreError(
+                f"{fault}, so that it cannot be compacted", hint=records.REPLACE
+            )
         before = self.n_bytes()
         for backend in self.look(Catalogue.backends).values():
             self._change_index(backend.id, IndexWriter.merge_all)
