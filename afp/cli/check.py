@@ -30,8 +30,11 @@ def command(*, store_path: Path, repairing: bool, wait_seconds: float) -> None:
     from afp.library.upkeep import open_existing
 
     with open_existing(store_path, write=repairing, wait_seconds=wait_seconds) as store:
-        for line in store.repair() if repairing else ():
+        done = store.repair() if repairing else []
+        for line in done:
             terminal.line(line)
+        if done:
+            terminal.note("now `afp index` the music again: it takes what is missing")
         faults = store.check()
     for fault in faults:
         terminal.line(fault)
