@@ -42,6 +42,12 @@ class InputError(AfpError):
     exit_code = ExitCode.INPUT
 
 
+class OutputError(AfpError):
+    """Standard output cannot be written to."""
+
+    exit_code = ExitCode.INPUT
+
+
 class StoreError(AfpError):
     """A store that cannot be opened, read or written."""
 

@@ -13,7 +13,8 @@ import click
 from afp import __version__
 from afp.cli import interrupt, terminal
 from afp.cli.command import HELP
-from afp.errors import AfpError, ExitCode, InputError
+from afp.cli.crashes import tell_crashes
+from afp.errors import AfpError, ExitCode, InputError, OutputError
 
 COMMANDS = {
     "index": "Add music to the store.",
@@ -52,10 +53,16 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with terminal.writing():  # --help and --version
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            super().invoke(ctx)
-            sys.stdout.flush()
+            try:
+                super().invoke(ctx)
+            finally:
+                terminal.flush()
         except AfpError as error:
             if os.environ.get("AFP_DEBUG"):
                 raise
@@ -67,7 +74,8 @@ class _Commands(click.Group):
         except OSError as error:
             if os.environ.get("AFP_DEBUG"):
                 raise
-            terminal.error(InputError(str(error)))
+            where = f"{error.filename!s}: " if error.filename else ""
+            terminal.error(InputError(f"{where}{error.strerror or error}"))
             ctx.exit(ExitCode.INPUT)
 
 
@@ -86,12 +94,16 @@ def main() -> None:
     _open_standard_streams()
     if not os.environ.get("AFP_DEBUG"):
         warnings.showwarning = terminal.show_warning
+        tell_crashes()
     interrupt.install()
     try:
         app(prog_name="afp")
     except interrupt.Interrupted:
         interrupt.tell()
         raise
+    except OutputError as error:
+        terminal.error(error)
+        raise SystemExit(error.exit_code) from None
 
 
 def _open_standard_streams() -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from afp.cli import terminal
+
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -28,6 +30,11 @@ class Command(click.Command):
         super().__init__(*arguments, **{"context_settings": HELP, **options})
         self.examples = examples
         self.exit_statuses = exit_statuses or {}
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the arguments; ``--help`` is printed while that is done."""
+        with terminal.writing():
+            return super().make_context(*arguments, **options)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and the exit statuses."""

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from afp.errors import AfpError
+from afp.errors import AfpError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,13 +40,41 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+@contextmanager
+def writing() -> Iterator[None]:
+    """Tell what is wrong with stdout, but for a reader that has gone.
+
+    Raises
+    ------
+    OutputError
+        When the disk behind it is full or broken.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence_stdout()  # else the interpreter complains once more as it ends
+        raise OutputError(
+            f"standard output: {(error.strerror or str(error)).lower()}",
+            hint="make room there, or send it elsewhere",
+        ) from error
+
+
+def flush() -> None:
+    """Write to stdout what is still in memory."""
+    with writing():
+        sys.stdout.flush()
+
+
 def _write(text: str) -> None:
     """Write a line to stdout, undecodable bytes of paths as the bytes that they were."""
-    try:
-        sys.stdout.write(f"{text}\n")
-    except UnicodeEncodeError:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode(errors="surrogateescape") + b"\n")
+    with writing():
+        try:
+            sys.stdout.write(f"{text}\n")
+        except UnicodeEncodeError:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text.encode(errors="surrogateescape") + b"\n")
 
 
 def line(text: str) -> None:
@@ -159,10 +188,10 @@ def console(stream: TextIO | None = None) -> "Console":
 
 def note(*lines: str) -> None:
     """Say something on stderr."""
-    # Data that was printed before must not appear after it.
-    sys.stdout.flush()
-    for text in lines:
-        print(printable(text), file=sys.stderr)
+    flush()  # data that was printed before must not appear after it
+    with suppress(OSError):  # nobody can be told
+        for text in lines:
+            print(printable(text), file=sys.stderr)
 
 
 def warn(text: str) -> None:

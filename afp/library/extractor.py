@@ -1,11 +1,14 @@
 """What a worker does with a file: decode it once, fingerprint it with several backends."""
 
+import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from afp.audio import ContentHash, Tags, decode, read_tags
+from afp.audio import AudioFile, ContentHash, Tags, decode, read_tags
 from afp.backends import Backend, Parameter, create
 from afp.errors import InputError
 from afp.fingerprint import Fingerprint
@@ -15,8 +18,17 @@ from afp.library.streaming import Extraction
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A file on its way into the store."""
+    """A file on its way into the store.
 
+    Attributes
+    ----------
+    file : AudioFile
+        As it was while it was decoded, which may be long after it was found.
+    content_id, duration_seconds, tags, partial, fingerprints
+        As in `NewTrack`.
+    """
+
+    file: AudioFile
     content_id: str
     duration_seconds: float
     tags: Tags
@@ -66,6 +78,14 @@ class Extractor:
             return Refused(f"{type(error).__name__}: {error}", for_good=False)
 
     def _extract(self, job: Job) -> Extracted | Refused:
+        before = _state(job.file)
+        extracted = self._decoded(replace(job, file=before.file))
+        # What is stored under a name is what the file holds, never what it held or half of each.
+        if _state(job.file) != before:
+            return Refused("it was changed while it was read", for_good=False)
+        return extracted
+
+    def _decoded(self, job: Job) -> Extracted | Refused:
         extracted = self._decode(job, job.backends)
         if job.content_id in (None, extracted.content_id):
             return extracted
@@ -87,6 +107,7 @@ class Extractor:
                 content.update(block)
                 extraction.feed(block)
         return Extracted(
+            file=job.file,
             content_id=content.hexdigest(),
             duration_seconds=decoder.duration_seconds,
             tags=read_tags(path),
@@ -98,6 +119,23 @@ class Extractor:
         if name not in self._backends:
             self._backends[name] = create(name, **self._specifications[name])
         return self._backends[name]
+
+
+class _State(NamedTuple):
+    """What tells a file from what it was, or from another that has taken its place."""
+
+    file: AudioFile
+    inode: int
+
+
+def _state(file: AudioFile) -> _State:
+    try:
+        status = os.stat(file.path)  # noqa: PTH116 - a path is a str in all of this
+    except OSError:
+        return _State(file, 0)
+    if not stat.S_ISREG(status.st_mode):  # writing to a pipe changes its date
+        return _State(file, 0)
+    return _State(AudioFile(file.path, status.st_size, status.st_mtime_ns), status.st_ino)
 
 
 def _is_about_the_content(error: InputError) -> bool:

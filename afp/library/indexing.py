@@ -246,8 +246,8 @@ def _new_track(job: Job, extracted: Extracted) -> NewTrack:
         title=extracted.tags.title,
         artist=extracted.tags.artist,
         album=extracted.tags.album,
-        size=job.file.size,
-        mtime_ns=job.file.mtime_ns,
+        size=extracted.file.size,
+        mtime_ns=extracted.file.mtime_ns,
         partial=extracted.partial,
         fingerprints=extracted.fingerprints,
     )

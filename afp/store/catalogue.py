@@ -31,6 +31,18 @@ TABLES = {
     "tails": b"i",
     "manifests": b"j",
 }
+# What a store is; the other tables can do without a record.
+_VITAL = ("header", "backends", "manifests")
+# What an answer depends on without asking for it by its key. A track that cannot be found by its
+# id is an error.
+INDEX_TABLES = frozenset(
+    TABLES[name] for name in ("header", "backends", "manifests", "tails", "tombstones")
+)
+
+
+def _unsealed(table: str, key: bytes, value: memoryview) -> memoryview:
+    remedy = records.ANEW if table in _VITAL else records.REPLACE
+    return records.unseal(key, value, f"a record of {table!r}", remedy)
 
 
 class Catalogue:
@@ -49,7 +61,7 @@ class Catalogue:
         key = TABLES[table] + key
         with translated(_NAME):
             value = self.txn.get(key)
-        return None if value is None else records.unseal(key, value, f"a record of {table!r}")
+        return None if value is None else _unsealed(table, key, value)
 
     def put(self, table: str, key: bytes, payload: bytes) -> None:
         """Write a payload under a checksum."""
@@ -78,7 +90,7 @@ class Catalogue:
     def items(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, memoryview]]:
         """Iterate over the keys that begin with `prefix`, and their payloads, in order."""
         for key, value in self.values(table, prefix):
-            yield key, records.unseal(TABLES[table] + key, value, f"a record of {table!r}")
+            yield key, _unsealed(table, TABLES[table] + key, value)
 
     def count(self, table: str) -> int:
         """Return the number of records."""
@@ -135,7 +147,7 @@ class Catalogue:
         """Put a track's record and its newest file together."""
         file = self.path_entry(bytes.fromhex(record.paths[0]))
         if file is None:
-            raise DamagedStoreError(f"track {track_id} has lost its path", hint=records.ANEW)
+            raise DamagedStoreError(f"track {track_id} has lost its path", hint=records.REPLACE)
         return Track(
             id=track_id,
             content_id=record.content_id,

@@ -15,7 +15,7 @@ from afp.store.snapshot import Snapshot
 from afp.store.tails import Tail, axis_of
 
 _T = TypeVar("_T")
-_CATALOGUE = f"the catalogue is damaged: {records.ANEW}"
+_CATALOGUE = f"the catalogue is damaged: {records.REPLACE}"
 
 
 def check(snapshot: Snapshot) -> list[str]:
@@ -148,10 +148,7 @@ class _Check:
 def _remedy(name: str, segment_id: int, tracks: set[int]) -> str:
     if not tracks:
         return f"{name}: segment {segment_id} holds removed tracks only: `afp compact`"
-    return (
-        f"{name}: segment {segment_id} holds the tracks {_spans(tracks)}: `afp rm` them, "
-        "`afp index` their files again, then `afp compact`"
-    )
+    return f"{name}: segment {segment_id} holds the tracks {spans(tracks)}: {records.REPLACE}"
 
 
 def _fingerprint(track_id: int, sealed: bytes | memoryview) -> Iterator[str]:
@@ -185,7 +182,7 @@ def _cross_check(
             yield f"content: {key.hex()} points to track {track_id}, which is not stored"
 
 
-def _spans(ids: set[int]) -> str:
+def spans(ids: set[int]) -> str:
     """Name all ids, those that follow each other as one span."""
     spans: list[list[int]] = []
     for number in sorted(ids):

@@ -21,6 +21,7 @@ folder, only, *sys.path = sys.argv[1:]
 from afp.store.check_process import main
 main(folder, only == "catalogue")
 """
+_FEW = 10  # faults of pages, of which one breeds others
 _CRASHES = {
     getattr(signal, name, None) for name in ("SIGBUS", "SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL")
 }
@@ -80,6 +81,9 @@ def _faults(folder: Path, catalogue_only: bool) -> list[str]:
     faults: list[str] = []
     try:
         with Store.open(folder) as store:
+            faults = [f"the catalogue is damaged: {fault}" for fault in store.page_damage()]
+            if faults:
+                return [*faults[:_FEW], f"the catalogue is damaged beyond repair: {records.ANEW}"]
             if catalogue_only:
                 return store.look(check_catalogue)
             try:

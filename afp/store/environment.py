@@ -13,20 +13,25 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, TypeVar
 
 import lmdb
 
 from afp.errors import StoreError
 from afp.store.lock import ReaderLock
+from afp.store.pages import fault_of
 from afp.store.records import ANEW, DamagedStoreError
 
 # Address space only where it is plentiful and files are sparse; elsewhere the map grows.
 MAP_BYTES = 1 << 40 if sys.platform == "linux" and sys.maxsize > 1 << 32 else 1 << 28
 _SMALL_MAP_BYTES = 1 << 28
 _MAX_READERS = 1024
+_LITTLE_BYTES = 1 << 20  # that are free on a disk which is as good as full
+_TABLE_BYTES = 64 * (_MAX_READERS + 2)  # of readers, with its head
 
 # What LMDB says of pages that make no sense.
 _DAMAGE = (
@@ -77,15 +82,23 @@ def translated(path: Path | str) -> Iterator[None]:
     except _DAMAGE as error:
         raise DamagedStoreError(f"{path} is damaged: {error}", hint=ANEW) from error
     except lmdb.Error as error:
-        hint = _disk_hint(error.args[0] if error.args else 0, str(error))
-        raise StoreError(f"{path}: {error}", hint=hint) from error
+        reason = _reason(path, str(error))
+        hint = _disk_hint(error.args[0] if error.args else 0, reason)
+        raise StoreError(f"{path}: {reason}", hint=hint) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"{path}: {reason}", hint=_disk_hint(error.errno, reason)) from error
 
 
+def _reason(path: Path | str, text: str) -> str:
+    """Return what LMDB says, but of a write that a full disk took in part what that means."""
+    with suppress(OSError):
+        if os.strerror(errno.EIO) in text and disk_usage(Path(path).parent).free < _LITTLE_BYTES:
+            return os.strerror(errno.ENOSPC)
+    return text
+
+
 def _disk_hint(code: object, text: str) -> str:
-    # LMDB reports a write that the disk took only in part as an input/output error.
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
     if code in full or any(os.strerror(number) in text for number in full):
         return "make room on the disk, or mend it: what was stored before is still there"
@@ -102,8 +115,11 @@ class Environment:
         self.path = path
         self._pid = os.getpid()
         self._users = 1
+        self._walked: frozenset[bytes] | None = frozenset()  # tables; None for all
         writable = create or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         self._reader_lock: ReaderLock | None = None
+        if writable:
+            _reserve(lock_path(path))
         try:
             self._lmdb = _open_lmdb(path, create=create, readonly=not writable)
         except (lmdb.LockError, lmdb.ReadonlyError):
@@ -170,6 +186,24 @@ class Environment:
         """Tell whether `compact` has put another generation in this one's place."""
         return not self.path.exists()
 
+    def require_sound(self, tables: frozenset[bytes] | None = None) -> None:
+        """Walk the pages of tables (by the first bytes of their keys), once; else those of all.
+
+        Raises
+        ------
+        DamagedStoreError
+            When one is damaged, so that LMDB might miss what it holds, or end the process.
+        """
+        if self._walked is None or (tables is not None and tables <= self._walked):
+            return
+        if self.replaced():
+            return
+        with translated(self.path), self.read() as pin:
+            fault = fault_of(self.path, pin.id(), tables)
+        if fault:
+            raise DamagedStoreError(f"{self.path} is damaged: {fault}", hint=ANEW)
+        self._walked = tables
+
     def read(self) -> "lmdb.Transaction[Any]":
         """Begin a read transaction."""
         self._require_own_process()
@@ -210,6 +244,21 @@ class Environment:
             self._lmdb.copyfd(file.fileno(), compact=True)
             os.fsync(file.fileno())
 
+    def damage(self) -> list[str]:
+        """Walk all pages as they lie in the file, without LMDB; return what is wrong with them."""
+        from lmdb import verify
+
+        # The transaction keeps the pages of what is now the newest state from being used again.
+        with translated(self.path), self.read() as pin:
+            fault = fault_of(self.path, pin.id(), None)
+            try:
+                # A writer may be at the page that names the newest state: look twice.
+                walked = partial(verify.verify, self.path, subdir=False)
+                found: list[str] = walked() and walked()
+            except verify.VerifyError as error:
+                found = [str(error)]
+        return found or ([fault] if fault else [])
+
     def n_bytes(self) -> int:
         """Return the size of the file."""
         try:
@@ -249,10 +298,27 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _reserve(readers: Path) -> None:
+    """Make sure that the table of readers has its place on the disk.
+
+    LMDB makes a file with holes and maps it, so that on a full disk the process would be killed.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    handle = os.open(readers, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        status = os.fstat(handle)
+        n_bytes = max(status.st_size, _TABLE_BYTES)
+        if 512 * status.st_blocks < n_bytes:
+            os.posix_fallocate(handle, 0, n_bytes)
+    finally:
+        os.close(handle)
+
+
 def _open_lmdb(path: Path, *, create: bool, readonly: bool, lock: bool = True) -> lmdb.Environment:
     def attempt(map_bytes: int) -> lmdb.Environment:
         return lmdb.open(
-            str(path),
+            os.fsencode(path),  # of a str LMDB takes valid Unicode only
             map_size=map_bytes,
             subdir=False,
             create=create,

@@ -51,10 +51,17 @@ def prepare_folder(path: Path) -> None:
         for entry in path.iterdir()
         if entry.name not in (LOCK_NAME, SEGMENTS) and not entry.name.startswith("data-")
     ]
-    if strange and not generations(path):
+    if generations(path):
+        return
+    if strange:
         raise StoreError(
             f"{path} is no afp store: it holds {strange[0]!r}",
             hint="name an empty or a new folder with --db",
+        )
+    if any((path / SEGMENTS).glob("*.segment")):
+        raise DamagedStoreError(
+            f"{path} has lost its catalogue, data-*.mdb",
+            hint=f"restore it from a backup; without one, {records.ANEW}",
         )
 
 

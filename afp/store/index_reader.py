@@ -179,7 +179,7 @@ class StoreIndexReader:
                 what = f"the fingerprint of track {track_id}"
                 key = records.track_key(track_id)
                 sealed = section.fingerprint(i)
-                return records.unseal(key, sealed, what, REPLACE)
+                return records.unseal(key, sealed, what)
         raise StoreError(
             f"track {track_id} has no fingerprint of {self._backend!r}",
             hint=f"`afp index -b {self._backend}` adds it",

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -105,8 +106,9 @@ class WriterLock:
                 raise
             self._handle = handle
             _held[self._path] = os.getpid()
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, _note(), 0)
+            with suppress(OSError):  # on a full disk others are not told who writes
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, _note(), 0)
             return None
 
     def share(self) -> Self:

@@ -7,6 +7,7 @@ from itertools import groupby
 from afp.store import records
 from afp.store.axis import LAST_STOP, axis_stop
 from afp.store.catalogue import Catalogue
+from afp.store.records import DamagedStoreError
 from afp.store.segment import SegmentRecord
 
 NEXT_SEGMENT = b"next_segment_id"
@@ -136,14 +137,20 @@ def _tier(n_postings: int) -> int:
 
 
 def read_manifest(catalogue: Catalogue, backend_id: int) -> Manifest:
-    """Read a backend's manifest; an empty one where there is none yet."""
+    """Read a registered backend's manifest.
+
+    Raises
+    ------
+    DamagedStoreError
+        When it is not there, or fails its checksum.
+    """
     key = records.backend_key(backend_id)
     segments = catalogue.get("manifests", key + b"s")
     tails = catalogue.get("manifests", key + b"t")
-    return Manifest(
-        [SegmentRecord(**segment) for segment in records.from_json(segments)] if segments else [],
-        *(records.from_json(tails) if tails else ()),
-    )
+    if segments is None or tails is None:
+        raise DamagedStoreError(f"the index of backend {backend_id} is lost", hint=records.ANEW)
+    found = [SegmentRecord(**segment) for segment in records.from_json(segments)]
+    return Manifest(found, *records.from_json(tails))
 
 
 def write_segments(catalogue: Catalogue, backend_id: int, manifest: Manifest) -> None:

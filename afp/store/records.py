@@ -15,12 +15,9 @@ _BACKEND = struct.Struct(">H")
 _BACKEND_TRACK = struct.Struct(">HQ")
 _FILE = struct.Struct("<qqq")
 
-ANEW = "move the store away and index anew"  # what mends a catalogue
-# What mends a segment that can be opened.
-REPLACE = (
-    "`afp rm` the tracks that `afp check` names with the segment, `afp index` their files again, "
-    "then `afp compact`"
-)
+# What mends a store: one that can be read in part, and one that cannot.
+REPLACE = "`afp check --repair`, then `afp index` the music again: it takes what is missing"
+ANEW = "move the store away and index anew"
 
 
 class DamagedStoreError(StoreError):
@@ -32,7 +29,7 @@ def seal(key: bytes, payload: bytes) -> bytes:
     return _CRC.pack(zlib.crc32(payload, zlib.crc32(key))) + payload
 
 
-def unseal(key: bytes, value: bytes | memoryview, what: str, remedy: str = ANEW) -> memoryview:
+def unseal(key: bytes, value: bytes | memoryview, what: str, remedy: str = REPLACE) -> memoryview:
     """Return the payload of a sealed value.
 
     Raises

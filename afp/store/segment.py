@@ -7,6 +7,7 @@ the tracks' packed fingerprints, each sealed, end to end; checksums uint32, the 
 axis) and of the checksums.
 """
 
+import errno
 import mmap
 import os
 import struct
@@ -30,7 +31,7 @@ from afp.store.postings import (
     pair,
     remainder_type,
 )
-from afp.store.records import ANEW, REPLACE, DamagedStoreError
+from afp.store.records import REPLACE, DamagedStoreError
 
 MAGIC = b"AFPSEGM\x02"
 BLOCK = 1 << 18
@@ -38,7 +39,7 @@ BLOCK = 1 << 18
 HEADER = struct.Struct("<8sIIQQQ")
 MOST_BITS = 32  # of a hash
 BYTES_A_POSTING = 128  # of fingerprints, which a merge copies in the time of one posting
-_RESTORE = f"restore it from a backup; without one, {ANEW}"
+_RESTORE = f"restore it from a backup; without one, {REPLACE}"
 
 
 class DamagedSegmentError(StoreError):
@@ -164,7 +165,9 @@ class Segment:
         except FileNotFoundError as error:
             raise _damage(path, "is missing") from error
         except OSError as error:
-            raise StoreError(
+            # What a broken disk has lost can be left out, unlike what may not be read.
+            kind = DamagedStoreError if error.errno == errno.EIO else StoreError
+            raise kind(
                 f"{path} cannot be read: {error.strerror or error}",
                 hint="every command needs this segment: let yourself read it, or " + _RESTORE,
             ) from error
@@ -225,20 +228,39 @@ class Segment:
         expand(run.directory, run.remainders, run.positions, run.bits, a, b, keys)
         return keys
 
-    def damage(self) -> Iterator[str]:
-        """Compare every checksum and the parts with each other; yield what is wrong."""
-        view = memoryview(self.buffer)
+    @property
+    def layout(self) -> Layout:
+        """Where its parts are."""
         record = self.record
         sizes = (record.n_tracks, record.n_postings, record.n_fingerprint_bytes)
-        start = Layout.of(self.run.bits, *sizes).checksums
-        table = view[start:]
+        return Layout.of(self.run.bits, *sizes)
+
+    def damaged_blocks(self) -> Iterator[int]:
+        """Yield where the blocks begin that fail their checksums."""
+        start = self.layout.checksums
+        view = memoryview(self.buffer)
+        for block, expected in enumerate(np.frombuffer(view[start:], np.uint32)):
+            at = block * BLOCK
+            if zlib.crc32(view[at : min(at + BLOCK, start)]) != expected:
+                yield at
+
+    def postings_are_whole(self) -> bool:
+        """Tell whether all damage is among the fingerprints."""
+        at = self.layout
+        table = memoryview(self.buffer)[at.checksums :]
+        return zlib.crc32(table) == self.record.checksums_crc and all(
+            block >= at.fingerprints for block in self.damaged_blocks()
+        )
+
+    def damage(self) -> Iterator[str]:
+        """Compare every checksum and the parts with each other; yield what is wrong."""
+        record = self.record
         name = f"segment {record.id}"
-        if zlib.crc32(table) != record.checksums_crc:
+        if zlib.crc32(memoryview(self.buffer)[self.layout.checksums :]) != record.checksums_crc:
             yield f"{name}: the table of checksums is damaged"
             return
-        for block, expected in enumerate(np.frombuffer(table, np.uint32)):
-            if zlib.crc32(view[block * BLOCK : min((block + 1) * BLOCK, start)]) != expected:
-                yield f"{name}: bytes {block * BLOCK} and following fail their checksum"
+        for block in self.damaged_blocks():
+            yield f"{name}: bytes {block} and following fail their checksum"
         directory = self.run.directory
         if np.any(directory[1:] < directory[:-1]) or directory[-1] != record.n_postings:
             yield f"{name}: its directory is not in order"

@@ -14,7 +14,7 @@ from afp.store.catalogue import Catalogue
 from afp.store.environment import Environment
 from afp.store.index_reader import Section, StoreIndexReader
 from afp.store.manifest import Manifest, read_manifest
-from afp.store.records import BackendRecord, Failure, PathEntry
+from afp.store.records import BackendRecord, DamagedStoreError, Failure, PathEntry
 from afp.store.segment import Segment
 from afp.store.tails import Tail, axis_of, end_to_end
 
@@ -110,6 +110,11 @@ class Views:
             known = self._tails.get(key)
             tails[key] = known if known is not None else (tail, tail.run())
             found.append(tails[key])
+        if len(found) != manifest.n_tails:
+            raise DamagedStoreError(
+                f"the index has {len(found)} tails where {manifest.n_tails} are counted",
+                hint=records.REPLACE,
+            )
         return found
 
 
@@ -163,6 +168,7 @@ class Snapshot:
     def tracks(self) -> Iterator[Track]:
         """Iterate over all tracks by id."""
         self.require_open()
+        self._environment.require_sound()
         for key, payload in self.catalogue.items("tracks"):
             record = records.TrackRecord.unpack(payload)
             yield self.catalogue.describe(records.track_of(key), record, self._names)
@@ -205,6 +211,7 @@ class Snapshot:
     def paths(self) -> dict[str, PathEntry]:
         """Return what is known of every file, by path."""
         self.require_open()
+        self._environment.require_sound()
         return {entry.path: entry.state for entry in self.catalogue.paths()}
 
     def failure(self, path: str) -> Failure | None:
@@ -215,6 +222,7 @@ class Snapshot:
     def failures(self) -> list[Failure]:
         """Return the files that could not be indexed."""
         self.require_open()
+        self._environment.require_sound()
         return list(self.catalogue.failures())
 
     def index(self, backend: str) -> StoreIndexReader:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from afp.errors import StoreError
 from afp.fingerprint import Track
 from afp.store import records
-from afp.store.catalogue import Catalogue
+from afp.store.catalogue import INDEX_TABLES, Catalogue
 from afp.store.environment import Environment, data_path, generations, translated
 from afp.store.folder import (
     ATTEMPTS,
@@ -24,7 +24,7 @@ from afp.store.folder import (
 )
 from afp.store.index_writer import Batch, IndexWriter, check_fingerprint
 from afp.store.lock import WriterLock
-from afp.store.manifest import Manifest
+from afp.store.manifest import Manifest, write_segments, write_tail_state
 from afp.store.new_track import NewTrack, enter
 from afp.store.records import BackendRecord, DamagedStoreError, Failure
 from afp.store.segment import DamagedSegmentError, SegmentRecord, segment_path
@@ -99,11 +99,13 @@ class Store:
         lock = lock.share() if lock else cls.reserve(path, wait_seconds=wait_seconds)
         try:
             create(path)
-            store = cls(path, open_newest(path), lock)
+            environment = open_newest(path)
+            store = cls(path, environment, lock)
             try:
+                environment.require_sound()  # a writer may change any page
                 store.look(partial(sweep, path))
             except BaseException:
-                store._environment.release()
+                environment.release()
                 raise
             return store
         except BaseException:
@@ -150,6 +152,7 @@ class Store:
                 self._environment.release()
                 self._environment = environment
                 self._views = Views(self._segments)
+            self._environment.require_sound(INDEX_TABLES)
             txn = self._environment.read()
             try:
                 catalogue = Catalogue(txn)
@@ -170,6 +173,7 @@ class Store:
     def look(self, look: Callable[[Catalogue], _T]) -> _T:
         """Look into the catalogue as it is now, without opening the indexes."""
         self._require_open()
+        self._environment.require_sound(INDEX_TABLES)
         txn = self._environment.read()
         try:
             catalogue = Catalogue(txn)
@@ -197,6 +201,11 @@ class Store:
 
         self._require_open()
         return check_apart(self.folder)
+
+    def page_damage(self) -> list[str]:
+        """Return what is wrong with the pages of the catalogue, which nothing can mend."""
+        self._require_open()
+        return self._environment.damage()
 
     def stats(self) -> "StoreStats":
         """Return sizes and counts."""
@@ -236,6 +245,8 @@ class Store:
                 known[name].require_same(wanted)
             else:
                 catalogue.put("backends", records.backend_key(wanted.id), wanted.pack())
+                write_segments(catalogue, wanted.id, Manifest())
+                write_tail_state(catalogue, wanted.id, Manifest())
 
         self._change(change)
 
@@ -324,6 +335,30 @@ class Store:
         if packed:
             self._change(change)
 
+    def repair(self) -> list[str]:
+        """Drop what is damaged, so that indexing the music again puts it back.
+
+        Returns
+        -------
+        list of str
+            What was done, a line each.
+
+        Raises
+        ------
+        StoreError
+            When more is damaged than can be dropped.
+        """
+        from afp.store.repair import repair
+
+        self._require_open()
+        for fault in self.page_damage():
+            raise DamagedStoreError(f"{self.folder}: {fault}", hint=records.ANEW)
+        done = self._change(lambda catalogue: repair(catalogue, self._segments))
+        self._views = Views(self._segments)
+        self._damaged.clear()
+        self.look(partial(sweep, self.folder))
+        return done
+
     def flush(self) -> None:
         """Turn tails into segments and merge what is due: the end of an indexing run.
 
@@ -351,7 +386,9 @@ class Store:
 
         self._require_open()
         for fault in check_apart(self.folder, catalogue_only=True):
-            raise DamagedStoreError(f"{fault}, so that it cannot be compacted", hint=records.ANEW)
+            raise DamagedStoreError(
+                f"{fault}, so that it cannot be compacted", hint=records.REPLACE
+            )
         before = self.n_bytes()
         for backend in self.look(Catalogue.backends).values():
             self._change_index(backend.id, IndexWriter.merge_all)

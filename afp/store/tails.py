@@ -13,7 +13,7 @@ import numpy.typing as npt
 from afp.fingerprint import I64, U32
 from afp.store.axis import Axis
 from afp.store.postings import NARROW_BITS, U64, Run, directory_bits, pair, slots, sort
-from afp.store.records import ANEW, DamagedStoreError
+from afp.store.records import REPLACE, DamagedStoreError
 from afp.store.segment_writer import SortedKeys
 
 _HEADER = struct.Struct("<QIII")  # track id, base, n_frames, n
@@ -83,7 +83,7 @@ class Tail:
             bytes_of[:, :3] = low.reshape(n, 3)
             bytes_of[:, 3] = np.repeat(np.arange(256, dtype=np.uint8), counts)
         except (struct.error, ValueError) as error:
-            raise DamagedStoreError(f"a tail cannot be unpacked: {error}", hint=ANEW) from None
+            raise DamagedStoreError(f"a tail cannot be unpacked: {error}", hint=REPLACE) from None
         mixed = bytes_of.view("<u4").reshape(n).astype(np.uint32, copy=False)
         return cls(track_id, base, n_frames, mixed, frames, bytes(payload[at + 3 * n :]))
 
