@@ -4,7 +4,10 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -47,9 +50,14 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _printable_usage_errors():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            super().invoke(ctx)
+            with _printable_usage_errors():
+                super().invoke(ctx)
             sys.stdout.flush()
         except AfpError as error:
             if os.environ.get("AFP_DEBUG"):
@@ -67,6 +75,16 @@ class _Commands(click.Group):
                 raise
             terminal.error(InputError(str(error)))
             ctx.exit(ExitCode.INPUT)
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Escape what click quotes: a file's name may look like an option, and get there by ``*``."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = terminal.printable(error.message)
+        raise
 
 
 @click.group(
@@ -102,3 +120,5 @@ def _open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(descriptor, "w", closefd=False)  # noqa: SIM115 - for good
             setattr(sys, name, stream)
+    if terminal.is_interactive() and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what the terminal's encoding lacks

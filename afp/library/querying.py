@@ -104,9 +104,7 @@ class Searcher:
         self.indexes = self._opened()
 
     @classmethod
-    def open(
-        cls, path: str | Path, backend: str | None = None, *, decode: Decode = decode
-    ) -> Self:
+    def open(cls, path: str | Path, backend: str | None = None, *, decode: Decode = decode) -> Self:
         """Open the store at ``path`` and search it; closing the searcher closes the store."""
         with ExitStack() as opening:
             store = opening.enter_context(Store.open(Path(path)))
