@@ -193,7 +193,7 @@ class Pool(Generic[Job, Result]):
             message = worker.connection.recv()
         except (EOFError, OSError):
             return self._bury(worker)
-        if message is _READY:
+        if not worker.ready:  # that is what the first message says
             worker.ready = True
             return []
         self._n_idle_deaths = 0
@@ -238,9 +238,6 @@ class Pool(Generic[Job, Result]):
                 worker.kill()
             worker.process.join()
         self._workers.clear()
-
-
-_READY = None
 
 
 class _Worker(Generic[Job]):
@@ -313,7 +310,7 @@ def _serve(
     os.close(null)
     _limit_memory(most_bytes)
     work = make_work(*arguments)
-    connection.send(_READY)
+    connection.send(None)  # ready
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = connection.recv()
