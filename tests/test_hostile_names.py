@@ -7,10 +7,13 @@ import shutil
 import socket
 import subprocess
 
+import click
 import pytest
 import soundfile
 from cli_runner import Cli, write_wav
+from click.testing import CliRunner
 
+from afp.cli import app, ls
 from afp.synthesis import song
 
 pytest_plugins = ["cli_fixtures"]
@@ -119,6 +122,16 @@ def test_warnings_and_errors_are_one_line_without_control_characters(cli, tmp_pa
     ):
         assert not CONTROL.search(cli(*arguments, status=2)[1])
     assert not CONTROL.search(cli("query", "-d", tmp_path / SEQUENCES, "x.wav", status=4)[1])
+
+
+def test_what_click_quotes_is_escaped(monkeypatch):
+    def fail(context):
+        raise click.UsageError(f"no such option: {SEQUENCES}")  # as its releases before 8.2 do
+
+    monkeypatch.setattr(ls.command, "invoke", fail)
+    result = CliRunner().invoke(app, ["ls"])
+    assert "no such option: " in result.output
+    assert not CONTROL.search(result.output)
 
 
 @pytest.mark.parametrize("settings", NARROW, ids=["ascii", "C locale"])

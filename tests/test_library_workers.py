@@ -162,11 +162,12 @@ def slow_work():
 
 def test_time_that_the_parent_was_suspended_for_does_not_count():
     with Pool(time_wasting_work, n_workers=1, patience_seconds=2.0) as pool:
-        pool.submit(3.5)
-        pool.collect(timeout_seconds=0.1)
-        time.sleep(2.5)  # as when all are suspended
+        pool.submit(4.3)
+        for _ in range(5):
+            pool.collect(timeout_seconds=0.2)
+        time.sleep(2.4)  # as when all are suspended
         results = run(pool, [])
-    assert results == [(3.5, None)]
+    assert results == [(4.3, None)]
 
 
 def test_a_worker_may_hold_so_much_memory_and_no_more():

@@ -83,7 +83,9 @@ def _printable_usage_errors() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.message = terminal.printable(error.message)
+        # Lines may be its own, as those of the help that it shows for lack of arguments.
+        lines = map(terminal.printable, error.message.split("\n"))
+        error.message = "\n".join(lines)  # type: ignore[misc]
         raise
 
 
