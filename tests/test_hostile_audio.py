@@ -17,7 +17,7 @@ from cli_runner import excerpt, is_running, write_wav
 from mutation import RATE, mutant, written
 
 from afp.library import DecodingProcess, Searcher, index
-from afp.library.workers import MOST_BYTES, Pool
+from afp.library.workers import MOST_BYTES
 from afp.synthesis import song
 
 pytest_plugins = ["cli_fixtures"]
@@ -245,7 +245,8 @@ def test_a_decoder_that_hangs_takes_one_file_with_it(
     cli, music, tmp_path, other_ffmpeg, monkeypatch
 ):
     other_ffmpeg(f"echo $$ >> {tmp_path}/pids; exec sleep 1000")
-    monkeypatch.setitem(Pool.__init__.__kwdefaults__, "patience_seconds", 1.0)
+    monkeypatch.setattr("afp.library.workers.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("afp.library.decoding.PATIENCE_SECONDS", 1.0)
     hanging = tmp_path / "hanging.mp3"
     hanging.write_bytes(b"no audio at all")
     files = [hanging, music / "song1.wav", music / "song2.wav"]

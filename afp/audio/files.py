@@ -43,9 +43,9 @@ def walk(
     """Find audio files: one stat call each, in an order that depends on their names alone.
 
     A file that is named is taken whatever its name ends in, unless it is a pipe, a device or a
-    socket, which reading could block or change. Folders are searched to the bottom
-    for names that end in one of `SUFFIXES`; what starts with a dot is left out. Links are
-    followed, but no folder is searched twice, so that a loop of links ends.
+    socket, which reading could block or change. Folders are searched to the bottom for names
+    that end in one of `SUFFIXES`; what starts with a dot is left out. Links are followed, but no
+    folder is searched twice, so that a loop of links ends.
 
     Parameters
     ----------

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,7 +14,7 @@ from afp.audio import Decoder, decode
 from afp.audio.source import Source, name_of
 from afp.errors import InputError
 from afp.fingerprint import F32
-from afp.library.workers import QUEUE_DEPTH, Crash, Pool
+from afp.library.workers import MOST_BYTES, PATIENCE_SECONDS, QUEUE_DEPTH, Crash, Pool
 
 
 class Decoded(Protocol):
@@ -47,7 +46,9 @@ class DecodingProcess:
     """
 
     def __init__(self) -> None:
-        self._pool: Pool[str | None, _Reply] = Pool(_Decoding, n_workers=1)
+        self._pool: Pool[str | None, _Reply] = Pool(
+            _Decoding, n_workers=1, patience_seconds=PATIENCE_SECONDS, most_bytes=MOST_BYTES
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +160,7 @@ class _Decoding:
     def _begin(self, path: str) -> int:
         self._close()
         self._path = path
-        self._decoder = decode(Path(path))
+        self._decoder = decode(path)
         self._blocks = iter(self._decoder)
         return self._decoder.sample_rate
 

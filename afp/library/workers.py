@@ -1,5 +1,6 @@
 """Worker processes: a crash in one costs the job it was at, nothing else."""
 
+import math
 import multiprocessing
 import os
 import resource
@@ -28,12 +29,12 @@ QUEUE_DEPTH = 2
 """Jobs that a worker holds, so that it never waits for the parent between two."""
 
 PATIENCE_SECONDS = 300.0
-"""How long a job may tell of no progress before it counts as hung."""
+"""How long decoding may make no progress before it counts as hung."""
 
 _LOOK_SECONDS = 5.0  # from one look at the progress of the jobs to the next, at most
 
 MOST_BYTES = 4 << 30
-"""Memory that a worker may hold: ten times what all of ours take together."""
+"""Memory that a decoding worker may hold: ten times what all our backends take together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Pool(Generic[Job, Result]):
     patience_seconds : float
         How long a job may go without `tell_progress` before its worker is killed. Time that the
         parent did not run for either, as when all are suspended, does not count.
-    most_bytes : int
+    most_bytes : int, optional
         Memory that each worker may hold; what asks for more gets a MemoryError.
     """
 
@@ -97,8 +98,8 @@ class Pool(Generic[Job, Result]):
         arguments: tuple[Any, ...] = (),
         *,
         n_workers: int,
-        patience_seconds: float = PATIENCE_SECONDS,
-        most_bytes: int = MOST_BYTES,
+        patience_seconds: float = math.inf,
+        most_bytes: int | None = None,
     ) -> None:
         self._make_work = make_work
         self._arguments = arguments
@@ -292,7 +293,7 @@ def _serve(
     connection: Connection,
     inherited: list[Connection],
     steps: Any,
-    most_bytes: int,
+    most_bytes: int | None,
     make_work: Callable[..., Callable[[Any], Any]],
     arguments: tuple[Any, ...],
 ) -> None:
@@ -308,7 +309,8 @@ def _serve(
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
-    _limit_memory(most_bytes)
+    if most_bytes is not None:
+        _limit_memory(most_bytes)
     work = make_work(*arguments)
     connection.send(None)  # ready
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
