@@ -37,6 +37,15 @@ def excerpt(seed: int, start: float, seconds: float, *, length: float = 20.0) ->
     return (clip + 0.1 * clip.std() * noise) / 2
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process has not ended; one that nobody has waited for yet has."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return state.rpartition(")")[2].split()[0] not in "XZ"
+
+
 class Cli:
     """The command line, with a store of its own."""
 

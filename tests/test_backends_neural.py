@@ -201,6 +201,35 @@ def test_a_model_of_another_kind_is_refused(tmp_path, changes, message):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("place", ["weights.bin", "../weights.bin", "{}/weights.bin"])
+@pytest.mark.parametrize("optimised", [True, False])
+def test_a_model_reads_no_other_file(tmp_path, monkeypatch, place, optimised):
+    onnx = pytest.importorskip("onnx", reason="pip install 'afp[train]'")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
+    model = onnx.load_from_string(SHIPPED)
+    weights = max(model.graph.initializer, key=lambda each: len(each.raw_data))
+    (tmp_path / "sub").mkdir()
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / "weights.bin").write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=place.format(tmp_path))
+    path = tmp_path / "sub" / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.chdir(tmp_path / "sub")
+    if not optimised:  # who optimises a model may refuse what who runs it would read
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        made = onnxruntime.SessionOptions
+        monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: _at(made(), level))
+    with pytest.raises(UsageError, match=r"m\.onnx: no ONNX model"):
+        Backend(model=str(path))
+
+
+def _at(options, level):
+    options.graph_optimization_level = level
+    return options
+
+
 @pytest.mark.parametrize("n", [0, 100, len(SHIPPED) // 2, len(SHIPPED) - 1])
 def test_a_truncated_model_is_refused(tmp_path, n):
     path = tmp_path / "m.onnx"

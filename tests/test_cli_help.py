@@ -48,7 +48,7 @@ def test_help_imports_next_to_nothing():
 def test_query_imports_only_what_it_uses(tmp_path):
     modules = modules_of("query", "-d", str(tmp_path / "none"), "x.wav")
     assert "afp.library.querying" in modules
-    assert not modules & {"rich", "numba", "scipy", "multiprocessing.connection", "tinytag"}
+    assert not modules & {"rich", "numba", "scipy", "tinytag"}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_query_imports_only_what_it_uses(tmp_path):
     [
         ("plain ünïcødé 音楽", "plain ünïcødé 音楽"),
         ("\x1b[31mred\x07\n", "\\x1b[31mred\\x07\\x0a"),
-        ("\x9b31m", "\\x9b31m"),
+        ("\x9b31m", "\\u009b31m"),
         ("evil\u202egnp.exe", "evil\\u202egnp.exe"),
         ("two\u2028lines", "two\\u2028lines"),
         (b"\xff.wav".decode("utf-8", "surrogateescape"), "\\xff.wav"),

@@ -14,6 +14,7 @@ from cli_runner import AFP, BACKEND, RATE, write_wav
 from click.testing import CliRunner
 
 from afp.cli import app
+from afp.cli.terminal import printable
 from afp.synthesis import song
 
 pytest_plugins = ["cli_fixtures"]
@@ -256,15 +257,15 @@ def test_names_of_files_cannot_write_to_the_terminal(cli, folder):
     for name in names:
         (folder / "song0.wav").rename(folder / name)
         cli.index(folder)
-        assert name in cli("rm", "--dry-run", folder / name)[0]  # a pipe gets the name itself
+        assert printable(name) in cli("rm", "--dry-run", folder / name)[0]
         shown = cli.on_terminal("rm", folder / name)
         assert name not in shown
-        assert ascii(name).strip("'") in shown
+        assert printable(name) in shown
         cli.index(folder)
         (folder / name).rename(folder / "song0.wav")
         shown = cli.on_terminal("prune")
         assert name not in shown
-        assert ascii(name).strip("'") in shown
+        assert printable(name) in shown
         cli.index(folder)
 
 

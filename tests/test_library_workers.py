@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_runner import is_running
 
 from afp.errors import AfpError
-from afp.library.workers import Crash, Pool, usable_cores
+from afp.library.workers import Crash, Pool, tell_progress, usable_cores
 
 
 def make_work(offset=0):
@@ -134,6 +135,84 @@ def test_collect_waits_no_longer_than_told_or_woken():
     finally:
         os.close(readable)
         os.close(writable)
+
+
+def test_a_job_without_progress_is_ended_and_named():
+    with Pool(time_wasting_work, n_workers=2, patience_seconds=2.0) as pool:
+        results = dict(run(pool, [0, 1000, 0.01, 0.02]))
+    crash = results.pop(1000)
+    assert results == {0: None, 0.01: None, 0.02: None}
+    assert crash == Crash(-signal.SIGKILL, hung_seconds=2.0)
+    assert crash.is_a_fault
+    assert str(crash).startswith("decoder hangs")
+
+
+def test_a_slow_job_with_progress_is_not_ended():
+    with Pool(slow_work, n_workers=1, patience_seconds=2.0) as pool:
+        assert run(pool, ["a"]) == [("a", "done")]
+
+
+def slow_work():
+    def work(job):
+        for _ in range(6):
+            time.sleep(0.5)
+            tell_progress()
+        return "done"
+
+    return work
+
+
+def test_time_that_the_parent_was_suspended_for_does_not_count():
+    with Pool(time_wasting_work, n_workers=1, patience_seconds=2.0) as pool:
+        pool.submit(4.3)
+        for _ in range(5):
+            pool.collect(timeout_seconds=0.2)
+        time.sleep(2.4)  # as when all are suspended
+        results = run(pool, [])
+    assert results == [(4.3, None)]
+
+
+def test_a_worker_may_hold_so_much_memory_and_no_more():
+    with Pool(greedy_work, n_workers=1, most_bytes=1 << 30) as pool:
+        results = run(pool, [1 << 20, 1 << 31, 1 << 21])
+    assert results == [(1 << 20, 1 << 20), (1 << 31, "refused"), (1 << 21, 1 << 21)]
+
+
+def greedy_work():
+    def work(n_bytes):
+        try:
+            return len(bytearray(n_bytes))
+        except MemoryError:
+            return "refused"
+
+    return work
+
+
+def test_a_result_may_be_none():
+    with Pool(time_wasting_work, n_workers=1) as pool:
+        assert run(pool, [0]) == [(0, None)]
+
+
+def test_what_a_worker_has_started_ends_with_it():
+    with Pool(starting_work, n_workers=1) as pool:
+        ((_, first),) = run(pool, ["start"])
+        ((_, crash),) = run(pool, ["start and die"])
+        assert crash == Crash(-signal.SIGSEGV)
+    deadline = time.monotonic() + 10
+    while is_running(first):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def starting_work():
+    def work(job):
+        child = subprocess.Popen(["sleep", "1000"])
+        if job == "start and die":
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return child.pid
+
+    return work
 
 
 def time_wasting_work():

@@ -14,7 +14,12 @@ from afp.errors import InputError
 from afp.fingerprint import F32
 
 BLOCK_FRAMES = 1 << 16
-MIN_SAMPLE_RATE = 100
+
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100, 24_576_000
+"""In Hz. The fastest recorders of single bits take 512 times 48,000 of them a second."""
+
+MAX_HOURS = 50
+"""Silence compresses so well that a file of a megabyte may hold a year."""
 
 # Encoders disagree on whether the first or last packet counts: two packets of MP3.
 _TOLERANCE_FRAMES = 2 * 1152
@@ -48,8 +53,8 @@ class Decoder:
 
     A block is the mean over the channels; NaN and infinity are replaced by 0. libsndfile decodes;
     where it cannot, or stops before the end, the ffmpeg program does, from the very sample on
-    that libsndfile did not deliver. `partial` and `duration_seconds` are final after the last
-    block.
+    that libsndfile did not deliver. What follows after `MAX_HOURS` is not read. `partial` and
+    `duration_seconds` are final after the last block.
 
     Attributes
     ----------
@@ -107,7 +112,7 @@ class Decoder:
         """Yield all blocks, at least one, then say in `partial` what is missing."""
         cause, cut, go_on = yield from self._decode_with_libsndfile()
         hint = "is it an audio file, and complete?"
-        if go_on:
+        if go_on and not self._is_long_enough:
             try:
                 cause = yield from self._decode_with_ffmpeg()
             except (FileNotFoundError, PermissionError):
@@ -118,7 +123,9 @@ class Decoder:
                 raise InputError(f"{self._name}: holds no audio", hint=hint)
             cause = cause.removesuffix(f" ({hint})")
             raise InputError(f"{self._name}: cannot be decoded: {cause}", hint=hint)
-        if self._claimed_frames is None:
+        if self._is_long_enough:
+            self.partial = f"{MAX_HOURS} hours decoded: more of one recording is not read"
+        elif self._claimed_frames is None:
             self.partial = cause or cut
         elif self._n_frames < self._claimed_frames - _TOLERANCE_FRAMES:
             claimed_seconds = self._claimed_frames / self.sample_rate
@@ -159,8 +166,12 @@ class Decoder:
                 yield from self._read(stream, skip=self._n_frames)
             return conversion.failure()
 
+    @property
+    def _is_long_enough(self) -> bool:
+        return self._n_frames >= MAX_HOURS * 3600 * max(self.sample_rate, 1)
+
     def _set_rate(self, sample_rate: int) -> None:
-        if sample_rate < MIN_SAMPLE_RATE:
+        if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
             raise InputError(
                 f"{self._name}: a sample rate of {sample_rate} Hz holds no sound",
                 hint="its header may be damaged",
@@ -184,7 +195,7 @@ class Decoder:
             if len(block):
                 self._n_frames += len(block)
                 yield block
-            if n == 0 or cause is not None:
+            if n == 0 or cause is not None or self._is_long_enough:
                 return cause
 
 

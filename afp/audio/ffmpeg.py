@@ -58,7 +58,6 @@ class Conversion:
                 stdin=descriptor,
                 stdout=subprocess.PIPE,
                 stderr=self._messages,
-                process_group=0,  # Ctrl-C is for afp, which may want to finish this file
             )
         except BaseException:
             self._messages.close()

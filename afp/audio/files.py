@@ -42,9 +42,10 @@ def walk(
 ) -> Iterator[AudioFile]:
     """Find audio files: one stat call each, in an order that depends on their names alone.
 
-    A file that is named is taken whatever its name ends in. Folders are searched to the bottom
-    for names that end in one of `SUFFIXES`; what starts with a dot is left out. Links are
-    followed, but no folder is searched twice, so that a loop of links ends.
+    A file that is named is taken whatever its name ends in, unless it is a pipe, a device or a
+    socket, which reading could block or change. Folders are searched to the bottom for names
+    that end in one of `SUFFIXES`; what starts with a dot is left out. Links are followed, but no
+    folder is searched twice, so that a loop of links ends.
 
     Parameters
     ----------
@@ -85,6 +86,8 @@ def walk(
             continue
         if stat.S_ISDIR(status.st_mode):
             yield from _search(name, status, named, visited, report)
+        elif not stat.S_ISREG(status.st_mode):
+            report(name, OSError(0, "is neither a file nor a folder"))
         else:
             yield AudioFile(name, status.st_size, status.st_mtime_ns)
 

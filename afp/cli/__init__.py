@@ -4,7 +4,10 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from keyword import iskeyword
 from typing import Any
 
@@ -54,13 +57,14 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        with terminal.writing():  # --help and --version
+        with terminal.writing(), _printable_usage_errors():  # --help and --version
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             try:
-                super().invoke(ctx)
+                with _printable_usage_errors():
+                    super().invoke(ctx)
             finally:
                 terminal.flush()
         except AfpError as error:
@@ -77,6 +81,18 @@ class _Commands(click.Group):
             where = f"{error.filename!s}: " if error.filename else ""
             terminal.error(InputError(f"{where}{error.strerror or error}"))
             ctx.exit(ExitCode.INPUT)
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Escape what click quotes: a file's name may look like an option, and get there by ``*``."""
+    try:
+        yield
+    except click.UsageError as error:
+        # Lines may be its own, as those of the help that it shows for lack of arguments.
+        lines = map(terminal.printable, error.message.split("\n"))
+        error.message = "\n".join(lines)  # type: ignore[misc]
+        raise
 
 
 @click.group(
@@ -121,3 +137,5 @@ def _open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(descriptor, "w", closefd=False)  # noqa: SIM115 - for good
             setattr(sys, name, stream)
+    if terminal.is_interactive() and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what the terminal's encoding lacks

@@ -81,13 +81,17 @@ def command(
         raise UsageError("nothing to identify", hint="afp query clip.wav")
     if everything.count("-") + (files_from == "-") > 1:
         raise UsageError("standard input can be read only once")
+    from afp.library.decoding import DecodingProcess
     from afp.library.querying import DEFAULT_MAX_P, Searcher
 
     clips_in = {"-": options.standard_input()} if "-" in everything else {}
     names = [Path(clip).name for clip in everything]
     table = _table(names) if terminal.is_interactive() and not as_json else None
     any_match = any_error = False
-    with Searcher.open(store_path, backend) as searcher:
+    with (
+        DecodingProcess() as decoding,
+        Searcher.open(store_path, backend, decode=decoding.decode) as searcher,
+    ):
         if not searcher.n_tracks:
             terminal.warn("the store is empty; add music to it: afp index PATH")
         for clip in everything:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Control characters, line separators, marks that turn the direction of writing, undecodable bytes.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MIN_TEXT_WIDTH = 12  # columns of a terminal, for each column of a table that may be folded
+_UNDECODABLE = range(0xDC80, 0xDD00)  # bytes of a file name, as surrogate escapes
 _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -35,9 +36,9 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # an undecodable byte
+    if code in _UNDECODABLE:
         return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"  # \x is a byte, \u a character
 
 
 @contextmanager
@@ -91,10 +92,21 @@ def json_line(value: object) -> None:
 def tsv_line(fields: Iterable[object]) -> None:
     r"""Print tab-separated fields; tab, newline and backslash in them as ``\t \n \\``.
 
-    A pipe gets all else as it is, to go on with; a terminal gets what is `printable`.
+    Other control characters are escaped too: ``printf %b`` undoes it all. Undecodable bytes are,
+    on a terminal; a pipe gets them as they are, to go on with.
     """
     escaped = [str(field).translate(_TSV_ESCAPES) for field in fields]
-    _write("\t".join(map(printable, escaped) if is_interactive() else escaped))
+    _write("\t".join(map(printable if is_interactive() else _controls_escaped, escaped)))
+
+
+def _controls_escaped(text: str) -> str:
+    """Escape what `printable` does, but for undecodable bytes."""
+
+    def replaced(match: re.Match[str]) -> str:
+        character = match.group()
+        return character if ord(character) in _UNDECODABLE else _escaped(character)
+
+    return _UNSAFE.sub(replaced, text)
 
 
 class Table:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,9 @@ def _session(model: bytes, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # an error is raised, and told by us
+    # A model may name files that hold its weights; ours never do, and there is none below this.
+    folder = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(folder, os.devnull)
     make: Callable[..., Any] = onnxruntime.InferenceSession
     try:
         return make(model, options, providers=["CPUExecutionProvider"])

@@ -8,6 +8,7 @@ Examples
 ...     print(searcher.query("clip.wav").matches)
 """
 
+from afp.library.decoding import DecodingProcess
 from afp.library.indexing import index
 from afp.library.interruption import Interruption
 from afp.library.querying import DEFAULT_MAX_P, QueryResult, Searcher
@@ -16,6 +17,7 @@ from afp.library.upkeep import Vanished, prune
 
 __all__ = [
     "DEFAULT_MAX_P",
+    "DecodingProcess",
     "FileOutcome",
     "IndexReport",
     "Interruption",

@@ -14,6 +14,7 @@ from afp.errors import InputError
 from afp.fingerprint import Fingerprint
 from afp.library.planning import Job
 from afp.library.streaming import Extraction
+from afp.library.workers import tell_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,11 @@ class Extractor:
         except InputError as error:
             reason = str(error).removeprefix(f"{job.file.path}: ")
             return Refused(reason, for_good=_is_about_the_content(error))
+        except MemoryError:
+            return Refused("takes more memory than there is for it", for_good=False)
         except Exception as error:
-            # A fault of ours, or of the moment (no memory): it must not end the run, nor count
-            # against the file for ever.
+            # A fault of ours, or of the moment: it must not end the run, nor count against the
+            # file for ever.
             return Refused(f"{type(error).__name__}: {error}", for_good=False)
 
     def _extract(self, job: Job) -> Extracted | Refused:
@@ -106,6 +109,7 @@ class Extractor:
             for block in decoder:
                 content.update(block)
                 extraction.feed(block)
+                tell_progress()
         return Extracted(
             file=job.file,
             content_id=content.hexdigest(),

@@ -74,7 +74,7 @@ def index(
     UsageError, StoreError
         See `backends_to_index` and `Store.open`.
     """
-    from afp.library.workers import Pool, usable_cores
+    from afp.library.workers import MOST_BYTES, PATIENCE_SECONDS, Pool, usable_cores
 
     started = time.monotonic()
     report = IndexReport()
@@ -116,7 +116,13 @@ def index(
             }
             n_workers = min(n_workers or usable_cores(), len(work.jobs))
             pool: Pool[Job, Extracted | Refused] = held.enter_context(
-                Pool(Extractor, (specifications,), n_workers=n_workers)
+                Pool(
+                    Extractor,
+                    (specifications,),
+                    n_workers=n_workers,
+                    patience_seconds=PATIENCE_SECONDS,
+                    most_bytes=MOST_BYTES,
+                )
             )
             # Not before the fork: the observer may start a thread that draws.
             observer(_planned(work))

@@ -9,12 +9,13 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from afp.audio import Decoder, Resampler, decode
+from afp.audio import Resampler, decode
 from afp.backends import Backend
 from afp.errors import InputError
 from afp.fingerprint import F32, Match
 from afp.index import IndexReader
 from afp.library.choice import searched
+from afp.library.decoding import Decode, Decoded
 from afp.library.fusion import Fusion
 from afp.library.streaming import windows
 from afp.matching.timeline import (
@@ -75,6 +76,8 @@ class Searcher:
     backend : str, optional
         Which of the store's backends to use, or ``fused`` for all that verify one another; see
         `afp.library.choice.searched`.
+    decode : callable
+        What decodes; that of a `DecodingProcess` survives whatever it meets.
 
     Attributes
     ----------
@@ -97,7 +100,10 @@ class Searcher:
     ...         print(match.track.path, match.track_start, match.p_false)
     """
 
-    def __init__(self, store: Store, backend: str | None = None) -> None:
+    def __init__(
+        self, store: Store, backend: str | None = None, *, decode: Decode = decode
+    ) -> None:
+        self._decode = decode
         self.backend = searched(store, backend)
         self._closing = ExitStack()
         self._store = store
@@ -105,11 +111,11 @@ class Searcher:
         self.indexes = self._opened()
 
     @classmethod
-    def open(cls, path: str | Path, backend: str | None = None) -> Self:
+    def open(cls, path: str | Path, backend: str | None = None, *, decode: Decode = decode) -> Self:
         """Open the store at ``path`` and search it; closing the searcher closes the store."""
         with ExitStack() as opening:
             store = opening.enter_context(Store.open(Path(path)))
-            searcher = cls(store, backend)
+            searcher = cls(store, backend, decode=decode)
             searcher._closing.push(opening.pop_all())
         return searcher
 
@@ -175,7 +181,7 @@ class Searcher:
         found: list[Match] = []
         n_windows = 0
         try:
-            with decode(Path(source) if isinstance(source, str) else source) as decoder:
+            with self._decode(Path(source) if isinstance(source, str) else source) as decoder:
                 for start_seconds, samples in self._windows(decoder):
                     candidates = self._candidates(samples, limit=max(limit, CANDIDATES))
                     if candidates is None:
@@ -231,7 +237,7 @@ class Searcher:
             return None
         return self.backend.match(query, self.indexes[self.backend.name], limit=limit)
 
-    def _windows(self, decoder: Decoder) -> Iterator[tuple[float, F32]]:
+    def _windows(self, decoder: Decoded) -> Iterator[tuple[float, F32]]:
         rate = self.backend.sample_rate
         window = int(self.backend.window_seconds * rate)
         blocks = _resampled(decoder, Resampler(decoder.sample_rate, rate))
@@ -239,7 +245,7 @@ class Searcher:
             yield start / rate, samples
 
 
-def _resampled(decoder: Decoder, resampler: Resampler) -> Iterator[F32]:
+def _resampled(decoder: Decoded, resampler: Resampler) -> Iterator[F32]:
     for block in decoder:
         yield resampler.process(block)
     yield resampler.process(np.empty(0, np.float32), last=True)

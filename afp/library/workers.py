@@ -1,10 +1,13 @@
 """Worker processes: a crash in one costs the job it was at, nothing else."""
 
 import ctypes
+import math
 import multiprocessing
 import os
+import resource
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -28,6 +31,14 @@ _MAX_IDLE_DEATHS = 16
 QUEUE_DEPTH = 2
 """Jobs that a worker holds, so that it never waits for the parent between two."""
 
+PATIENCE_SECONDS = 300.0
+"""How long decoding may make no progress before it counts as hung."""
+
+_LOOK_SECONDS = 5.0  # from one look at the progress of the jobs to the next, at most
+
+MOST_BYTES = 4 << 30
+"""Memory that a decoding worker may hold: ten times what all our backends take together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crash:
@@ -37,11 +48,16 @@ class Crash:
     ----------
     exit_code : int
         Of the process; ``-n`` for death by signal n.
+    hung_seconds : float or None
+        For how long it had told of no progress when it was killed for that.
     """
 
     exit_code: int
+    hung_seconds: float | None = None
 
     def __str__(self) -> str:
+        if self.hung_seconds is not None:
+            return f"decoder hangs (nothing came of it for {self.hung_seconds:.0f} s)"
         if self.exit_code >= 0:
             return f"worker exited (status {self.exit_code})"
         if -self.exit_code == signal.SIGKILL:
@@ -53,7 +69,7 @@ class Crash:
     @property
     def is_a_fault(self) -> bool:
         """Whether the job itself is to blame, rather than who ended the process."""
-        return -self.exit_code in _FAULTS
+        return -self.exit_code in _FAULTS or self.hung_seconds is not None
 
 
 class Pool(Generic[Job, Result]):
@@ -61,7 +77,8 @@ class Pool(Generic[Job, Result]):
 
     On Linux the first workers are forked, so what the parent has imported costs them nothing:
     make the pool before anything is opened that must not cross a fork. A worker that takes the
-    place of a dead one is a fresh interpreter.
+    place of a dead one is a fresh interpreter. Each leads a process group: a Ctrl-C at the
+    terminal is the parent's alone, and what a worker has started ends with it.
 
     Parameters
     ----------
@@ -71,6 +88,11 @@ class Pool(Generic[Job, Result]):
         For ``make_work``.
     n_workers : int
         How many processes.
+    patience_seconds : float
+        How long a job may go without `tell_progress` before its worker is killed. Time that the
+        parent did not run for either, as when all are suspended, does not count.
+    most_bytes : int, optional
+        Memory that each worker may hold; what asks for more gets a MemoryError.
     """
 
     def __init__(
@@ -79,9 +101,15 @@ class Pool(Generic[Job, Result]):
         arguments: tuple[Any, ...] = (),
         *,
         n_workers: int,
+        patience_seconds: float = math.inf,
+        most_bytes: int | None = None,
     ) -> None:
         self._make_work = make_work
         self._arguments = arguments
+        self._patience_seconds = patience_seconds
+        self._look_seconds = min(_LOOK_SECONDS, patience_seconds / 4)
+        self._looked = time.monotonic()
+        self._most_bytes = most_bytes
         self._workers: list[_Worker[Job]] = []
         self._n_idle_deaths = 0
         method = "fork" if sys.platform == "linux" else "spawn"
@@ -91,19 +119,19 @@ class Pool(Generic[Job, Result]):
     def _start(self, method: str) -> "_Worker[Job]":
         context: Any = multiprocessing.get_context(method)
         here, there = context.Pipe()
-        n_begun = context.RawValue("L", 0)
+        steps = context.RawArray("L", 2)
         forked = method == "fork"
         # A forked worker inherits the parent's ends of all pipes; left open there, they would
         # keep its siblings waiting for a parent that is gone.
         inherited = [here, *(worker.connection for worker in self._workers)] if forked else []
         process = context.Process(
             target=_serve,
-            args=(there, inherited, n_begun, self._make_work, self._arguments),
+            args=(there, inherited, steps, self._most_bytes, self._make_work, self._arguments),
             daemon=True,
         )
         process.start()
         there.close()
-        return _Worker(process, here, n_begun)
+        return _Worker(process, here, steps)
 
     def __enter__(self) -> Self:
         return self
@@ -133,12 +161,12 @@ class Pool(Generic[Job, Result]):
     def collect(
         self, *, timeout_seconds: float | None = None, wake: Iterable[int] = ()
     ) -> list[tuple[Job, Result | Crash]]:
-        """Wait until something is finished, at most so long, and return all that is.
+        """Wait a little for something to be finished, and return all that is.
 
         Parameters
         ----------
         timeout_seconds : float, optional
-            None waits for ever.
+            How long at most; it may be less.
         wake : iterable of int
             File descriptors that end the wait when they become readable.
 
@@ -151,10 +179,17 @@ class Pool(Generic[Job, Result]):
             worker.connection: worker for worker in self._workers if worker.jobs
         }
         finished: list[tuple[Job, Result | Crash]] = []
-        for ready in wait([*(w.connection for w in busy.values()), *wake], timeout_seconds):
-            worker = busy.get(ready)
+        longest = self._look_seconds
+        seconds = longest if timeout_seconds is None else min(timeout_seconds, longest)
+        for ready in wait([*(w.connection for w in busy.values()), *wake], seconds):
+            worker = busy.pop(ready, None)
             if worker is not None:
                 finished += self._receive(worker)
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, self._look_seconds), now
+        for worker in busy.values():
+            if worker.quiet_seconds(passed) > self._patience_seconds:
+                finished += self._bury(worker, hung_seconds=self._patience_seconds)
         return finished
 
     def _receive(self, worker: "_Worker[Job]") -> list[tuple[Job, Result | Crash]]:
@@ -162,15 +197,19 @@ class Pool(Generic[Job, Result]):
             message = worker.connection.recv()
         except (EOFError, OSError):
             return self._bury(worker)
-        if message is _READY:
+        if not worker.ready:  # that is what the first message says
             worker.ready = True
             return []
         self._n_idle_deaths = 0
         worker.n_finished += 1
         return [(worker.jobs.popleft(), message)]
 
-    def _bury(self, worker: "_Worker[Job]") -> list[tuple[Job, Result | Crash]]:
-        worker.process.join()
+    def _bury(
+        self, worker: "_Worker[Job]", hung_seconds: float | None = None
+    ) -> list[tuple[Job, Result | Crash]]:
+        if hung_seconds is None:
+            worker.process.join()
+        worker.kill()
         worker.connection.close()
         self._workers.remove(worker)
         exit_code = worker.process.exitcode or 0
@@ -181,7 +220,7 @@ class Pool(Generic[Job, Result]):
             )
         finished: list[tuple[Job, Result | Crash]] = []
         if worker.is_at_work:
-            finished.append((worker.jobs.popleft(), Crash(exit_code)))
+            finished.append((worker.jobs.popleft(), Crash(exit_code, hung_seconds)))
         else:
             self._n_idle_deaths += 1
             if self._n_idle_deaths > _MAX_IDLE_DEATHS:
@@ -198,28 +237,42 @@ class Pool(Generic[Job, Result]):
         """Let idle workers go; those that are still at a job are stopped."""
         for worker in self._workers:
             worker.connection.close()
-            if worker.jobs:
-                worker.process.terminate()
         for worker in self._workers:
+            if worker.jobs:
+                worker.kill()
             worker.process.join()
         self._workers.clear()
 
 
-_READY = None
-
-
 class _Worker(Generic[Job]):
-    def __init__(self, process: Any, connection: Connection, n_begun: Any) -> None:
+    def __init__(self, process: Any, connection: Connection, steps: Any) -> None:
         self.process = process
         self.connection = connection
         self.jobs: deque[Job] = deque()
         self.ready = False
         self.n_finished = 0
-        self._n_begun = n_begun
+        self._steps = steps
+        self._n_seen = 0
+        self._quiet_seconds = 0.0
 
     @property
     def is_at_work(self) -> bool:
-        return bool(self._n_begun.value > self.n_finished)
+        return bool(self._steps[_BEGUN] > self.n_finished)
+
+    def quiet_seconds(self, passed: float) -> float:
+        """Return how long it has been at one job without progress, ``passed`` seconds later."""
+        n_now = sum(self._steps)
+        is_quiet = self.is_at_work and n_now == self._n_seen
+        self._quiet_seconds = self._quiet_seconds + passed if is_quiet else 0.0
+        self._n_seen = n_now
+        return self._quiet_seconds
+
+    def kill(self) -> None:
+        """End it, if it has not ended, and what it has started."""
+        with suppress(ProcessLookupError, PermissionError):  # it leads no group yet, or it is empty
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
 
     def give(self, job: Job) -> None:
         self.jobs.append(job)
@@ -228,14 +281,29 @@ class _Worker(Generic[Job]):
             self.connection.send(job)
 
 
+# What a worker counts, for the parent to see.
+_BEGUN, _PROGRESS = range(2)
+_steps: Any = None
+
+
+def tell_progress() -> None:
+    """Tell, within a job, that it gets on; elsewhere nothing."""
+    if _steps is not None:
+        _steps[_PROGRESS] += 1
+
+
 def _serve(
     connection: Connection,
     inherited: list[Connection],
-    n_begun: Any,
+    steps: Any,
+    most_bytes: int | None,
     make_work: Callable[..., Callable[[Any], Any]],
     arguments: tuple[Any, ...],
 ) -> None:
+    global _steps  # noqa: PLW0603 - jobs know nothing of the pool
+    _steps = steps
     # The parent decides what a Ctrl-C means; it stops its workers itself.
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":  # elsewhere it ends with the job that it is at
@@ -246,13 +314,22 @@ def _serve(
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
+    if most_bytes is not None:
+        _limit_memory(most_bytes)
     work = make_work(*arguments)
-    connection.send(_READY)
+    connection.send(None)  # ready
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = connection.recv()
-            n_begun.value += 1
+            steps[_BEGUN] += 1
             connection.send(work(job))
+
+
+def _limit_memory(n_bytes: int) -> None:
+    """Limit what this process, and each that it starts, may hold beyond its code and its files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [n_bytes, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
 
 
 def usable_cores() -> int:
