@@ -56,9 +56,10 @@ def pack(fingerprint: Fingerprint) -> bytes:
     n_planes = len(frame_planes), len(value_planes)
     parts = [_HEADER.pack(kind, *n_planes, coding, fingerprint.n_frames, len(frames))]
     for i, plane in enumerate(frame_planes + value_planes):
-        # Differences are short of bits, not of repeats: Huffman's code alone does more for them.
+        # Both are short of bits, not of repeats: Huffman's code alone does more for them, and for
+        # steps of frames, which may all be equal, with runs.
         differ = coding == _DIFFERENCES and i >= len(frame_planes)
-        strategy = zlib.Z_HUFFMAN_ONLY if differ else zlib.Z_DEFAULT_STRATEGY
+        strategy = zlib.Z_HUFFMAN_ONLY if differ else zlib.Z_RLE
         deflate = zlib.compressobj(_LEVEL, strategy=strategy)
         deflated = deflate.compress(plane) + deflate.flush()
         # A plane as long as n is a plane as it is: most low bytes do not compress.
