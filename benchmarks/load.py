@@ -27,6 +27,7 @@ import corpus
 import numpy as np
 from corpus import corpus_of
 from load_plot import draw
+from load_postings import look_up, measure_bulk
 from loaded import Kind, Landmarks, Vectors
 from output import RESULTS, note, print_section, script, write_json
 from planted import RealMusic, percentiles
@@ -39,14 +40,8 @@ from threads import bind_to_one
 from afp.backends import neural, shazam
 from afp.bench.run import machine
 from afp.bench.table import Section
-from afp.fingerprint import U32
 from afp.library import Searcher
-from afp.matching.voting import rarest, vote
 from afp.store import Store
-from afp.store.axis import Axis
-from afp.store.index_writer import length
-from afp.store.postings import mix, pair, sort
-from afp.store.segment_writer import SortedKeys, write_segment
 
 POSTINGS = "1e5,1e6,1e7,1e8"
 EMBEDDINGS = "1e4,1e5,1e6"
@@ -54,7 +49,6 @@ FLUSHED_TRACKS = 100
 SINGLE_TRACKS = 500
 REMOVED_TRACKS = 1000
 BULK_TRACKS = 4000
-GATHERED_HASHES = 500
 COLD_QUERIES = 15
 FEW_QUERIES = 15
 BEHIND = 10**9  # tracks from here on are in no store yet
@@ -70,39 +64,6 @@ TARGETS = {  # of shazam, "least" or "most", at the largest size
     "query_p50_ms": ("most", 60.0),
     "cold_p50_ms": ("most", 1000.0),
 }
-
-
-def measure_bulk(kind: Landmarks, folder: Path, n_tracks: int) -> dict[str, float]:
-    """Sort and write a batch as one segment, without and with what belongs to it in the store."""
-    new = [kind.made(i) for i in range(n_tracks)]
-    prints = [each.fingerprints[kind.backend.name] for each in new]
-    hashes: list[U32] = [each.hashes for each in prints if each.hashes is not None]
-    counts = [len(each) for each in hashes]
-    n = sum(counts)
-    axis = Axis.lay(
-        list(range(n_tracks)), [length(each) for each in prints], counts, [0] * n_tracks
-    )
-
-    def sort_and_write(i: int) -> None:
-        positions = np.concatenate([each.frames for each in prints])
-        positions += np.repeat(axis.bases, axis.counts)
-        keys = sort(pair(mix(np.concatenate(hashes)), positions))
-        write_segment(folder, i + 1, [SortedKeys(axis, keys, [])], np.zeros(0, np.int64))
-
-    kind.filled(folder / "first", 0, 20)  # loads the kernels
-    bare = medians(sort_and_write, 3)
-    row: dict[str, float] = {}
-    with Store.open(folder / "bulk", write=True) as store:
-        kind.register(store)
-        with timed(row):
-            store.add(new)
-    return {
-        "bulk_postings": n,
-        "bulk_million_postings_per_s": n / bare["cpu_ms"] / 1e3,
-        "bulk_wall_million_postings_per_s": n / bare["wall_ms"] / 1e3,
-        "bulk_added_million_postings_per_s": n / row["cpu_ms"] / 1e3,
-        "bulk_added_wall_million_postings_per_s": n / row["wall_ms"] / 1e3,
-    }
 
 
 class Growing:
@@ -161,14 +122,12 @@ def measure(kind: Kind, path: Path, n_tracks: int) -> dict[str, Any]:
             "single_wall_million_postings_per_s": added / sum(row["wall_ms"] for row in rows) / 1e3,
             "single_written_bytes_per_posting": sum(row["written_bytes"] for row in rows) / added,
         }
-        for what, action in (("flush", store.flush), ("compact", store.compact)):
-            row: dict[str, float] = {}
-            with timed(row):
-                action()
-            figures |= {f"{what}_{unit}": value for unit, value in row.items()}
-            if what == "flush":
-                with Searcher(store, name) as searcher:
-                    figures |= _named("query_uncompacted", kind.ask(searcher, FEW_QUERIES)["query"])
+        with Searcher(store, name) as searcher:
+            figures |= _named("query_uncompacted", kind.ask(searcher, FEW_QUERIES)["query"])
+        row: dict[str, float] = {}
+        with timed(row):
+            store.compact()
+        figures |= _named("compact", row)
         index = store.stats().indexes[name]
         figures["postings_measured"] = index.postings
         figures["selectivity"] = index.selectivity
@@ -184,58 +143,20 @@ def measure(kind: Kind, path: Path, n_tracks: int) -> dict[str, Any]:
             figures |= _named(what, asked.pop(what, {}))
         figures |= asked
     figures |= _cold(kind, path)
-    figures |= _memory(kind, path)
     with Store.open(path, write=True) as store:
         with store.snapshot() as snapshot:
             ids = np.array([track.id for track in snapshot.tracks() if "/real/" not in track.path])
         chosen = np.random.default_rng(0).permutation(ids)[: min(REMOVED_TRACKS, len(ids) // 2)]
-        row = {}
         with timed(row):
             store.remove(chosen.tolist())
         figures["removed"] = len(chosen)
-        figures |= {f"remove_{unit}": value for unit, value in row.items()}
+        figures |= _named("remove", row)
         with Searcher(store, name) as searcher:
             figures |= _named("query_removed", kind.ask(searcher, FEW_QUERIES)["query"])
-        with timed(row):
-            store.compact()
-        figures |= {f"purge_{unit}": value for unit, value in row.items()}
+    figures |= _memory(kind, path)
+    with Store.open(path) as store:
         _sound(store)
     return figures
-
-
-def look_up(kind: Landmarks, store: Store) -> dict[str, float]:
-    """Gather the postings of hashes drawn as they are common, and let them vote."""
-    rng = np.random.default_rng(5)
-    drawn = np.concatenate([kind.music.fingerprint(rng, 30.0).hashes for _ in range(100)])  # type: ignore[misc]
-    hashes = rng.choice(drawn, GATHERED_HASHES).astype(np.uint32)
-    every = np.ones(len(hashes), np.bool_)
-    times = np.sort(rng.integers(0, 625, len(drawn)))
-    name = kind.backend.name
-    with store.snapshot() as snapshot:
-        index = snapshot.index(name)
-        kept = medians(lambda _: index.lookup(hashes).gather(every), 100)["cpu_ms"]
-        gathered = sum(len(hits.rows) for hits in index.lookup(hashes).gather(every))
-        lists = index.lookup(drawn)
-        hits = lists.gather(rarest(lists.counts, shazam.MAX_HITS))
-        n = sum(len(each.rows) for each in hits)
-
-        def count(_: int) -> None:
-            for each in hits:
-                vote(each, times, fineness=shazam.FINENESS, width=shazam.HISTOGRAM_WIDTH, most=24)
-
-        voted = medians(count, 9)["cpu_ms"]
-
-    def afresh(_: int) -> None:
-        with store.snapshot() as snapshot:
-            snapshot.index(name).lookup(hashes).gather(every)
-
-    return {
-        "gather_kept_ms": kept,
-        "gather_fresh_ms": medians(afresh, 50)["cpu_ms"],
-        "gather_postings": gathered,
-        "vote_ns": 1e6 * voted / max(n, 1),
-        "vote_postings": n,
-    }
 
 
 def _sound(store: Store) -> None:
@@ -276,25 +197,23 @@ def _read_bytes() -> int:
 
 
 def _memory(kind: Kind, path: Path) -> dict[str, float]:
-    """Measure the memory of the commands that ask, add and compact."""
-    figures = {}
+    """Measure the memory of the commands that ask, add and, after a removal, compact."""
+    figures: dict[str, float] = {}
     if kind.clip is not None:
         clip = str(kind.clip)
-        for what, command in (("query", ["query", "-d", str(path), clip]),):
-            usage = run([*AFP, *command], memory=True)
-            figures[f"{what}_rss_mib"] = usage.rss_mib
-            figures[f"{what}_anonymous_mib"] = usage.anonymous_mib
-        usage = run([*AFP, "index", "-j", "1", "-d", str(path), clip], memory=True)
-        if usage.status:
-            raise SystemExit(f"afp index: exit status {usage.status}: {usage.stderr}")
-        figures["index_rss_mib"] = usage.rss_mib
-        figures["index_anonymous_mib"] = usage.anonymous_mib
-    usage = run([*AFP, "compact", "-d", str(path)], memory=True)
-    if usage.status:
-        raise SystemExit(f"afp compact: exit status {usage.status}: {usage.stderr}")
-    figures["compact_rss_mib"] = usage.rss_mib
-    figures["compact_anonymous_mib"] = usage.anonymous_mib
-    return figures
+        for words in (["query"], ["index", "-j", "1"]):
+            figures |= _command([*words, "-d", str(path), clip])
+    return figures | _command(["compact", "-d", str(path)])
+
+
+def _command(words: list[str]) -> dict[str, float]:
+    usage = run([*AFP, *words], memory=True)
+    if usage.status not in (0, 1):
+        raise SystemExit(f"afp {words[0]}: exit status {usage.status}: {usage.stderr}")
+    return {
+        f"{words[0]}_rss_mib": usage.rss_mib,
+        f"{words[0]}_anonymous_mib": usage.anonymous_mib,
+    }
 
 
 def climb(kind: Kind, sizes: list[int], folder: Path, results: list[dict[str, Any]]) -> None:

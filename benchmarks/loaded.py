@@ -12,7 +12,7 @@ from planted import RealMusic, ask, percentiles
 from synthetic import Music, Sounds
 
 from afp.backends import neural, shazam
-from afp.fingerprint import F32, Fingerprint
+from afp.fingerprint import F32, Fingerprint, Match
 from afp.library import Searcher
 from afp.matching import cells
 from afp.store import NewTrack, Store
@@ -176,17 +176,22 @@ class Vectors(Kind):
         for i in range(n):
             query = self._query(i)
             started = time.process_time()
-            found = searcher.backend.match(query, searcher.indexes[self.backend.name], limit=1)  # type: ignore[call-arg, arg-type, union-attr]
+            found = self._answers(searcher, query)
             times.append(1e3 * (time.process_time() - started))
             right += bool(found) and found[0].track.path.endswith(f"/{self._track(i)}.mp3")
         return {"right_at_any_p": right / n, "query": percentiles(times[1:])}
 
     def ask_one(self, searcher: Searcher, i: int) -> None:
         """Ask for noisy vectors."""
-        searcher.backend.match(self._query(i), searcher.indexes[self.backend.name], limit=1)  # type: ignore[call-arg, arg-type, union-attr]
+        self._answers(searcher, self._query(i))
+
+    def _answers(self, searcher: Searcher, query: Fingerprint) -> list[Match]:
+        index = searcher.indexes[self.backend.name]
+        found: list[Match] = self.backend.match(query, index, limit=1)
+        return found
 
     def _track(self, i: int) -> int:
-        return i % 30
+        return i % 8
 
     def _vectors(self, i: int) -> F32:
         rng = np.random.default_rng((self.seed, i))

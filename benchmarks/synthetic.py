@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import corpus
 import numpy as np
@@ -84,8 +85,9 @@ class Statistics:
     def read(cls, path: Path = KEPT) -> "Statistics":
         """Read the statistic that is kept."""
         with np.load(path) as kept:
-            values = {name: kept[name] for name in kept.files}
-        return cls(**{name: v if v.ndim else float(v) for name, v in values.items()})
+            arrays = {name: kept[name] for name in kept.files}
+        values: dict[str, Any] = {name: v if v.ndim else float(v) for name, v in arrays.items()}
+        return cls(**values)
 
     def write(self, path: Path = KEPT) -> None:
         """Keep the statistic."""

@@ -237,7 +237,7 @@ def _histogram_peaks(diagonals, width, where, n_aligned):  # type: ignore[no-unt
     n = len(diagonals)
     n_peaks = len(n_aligned)
     weakest = 0
-    fewest = np.int64(2)  # hits of a window that may still count
+    fewest = 2  # hits of a window that may still count
     best = 0
     best_start = diagonals[0]
     i = 0
@@ -252,12 +252,13 @@ def _histogram_peaks(diagonals, width, where, n_aligned):  # type: ignore[no-unt
                         weakest = k
                         if n_aligned[k] == lowest:
                             break
-                fewest = max(fewest, n_aligned[weakest] + 1)
+                if n_aligned[weakest] >= fewest:
+                    fewest = n_aligned[weakest] + 1
             best = 0
         if not best:
             while i + fewest <= n and diagonals[i + fewest - 1] - diagonals[i] > width:
                 i += 1
-        more = max(best + 1, fewest)
+        more = best + 1 if best else fewest
         while i + more <= n and diagonals[i + more - 1] - diagonals[i] <= width:
             best = more
             best_start = diagonals[i]

@@ -56,8 +56,8 @@ def pack(fingerprint: Fingerprint) -> bytes:
     n_planes = len(frame_planes), len(value_planes)
     parts = [_HEADER.pack(kind, *n_planes, coding, fingerprint.n_frames, len(frames))]
     for i, plane in enumerate(frame_planes + value_planes):
-        # Both are short of bits, not of repeats: Huffman's code alone does more for them, and for
-        # steps of frames, which may all be equal, with runs.
+        # Planes are short of bits, not of repeats: Huffman's code alone does most for differences,
+        # and with runs for the others, as all steps of frames may be equal.
         differ = coding == _DIFFERENCES and i >= len(frame_planes)
         strategy = zlib.Z_HUFFMAN_ONLY if differ else zlib.Z_RLE
         deflate = zlib.compressobj(_LEVEL, strategy=strategy)
