@@ -127,7 +127,7 @@ class Backend:
             return []
         peaks = clip.peak_map()
         store_hours = index.n_frames * self.hop_seconds / 3600
-        candidates, is_crowded = _candidates(clip, index, (1.0,))
+        candidates, is_crowded = _candidates(clip, index, (1.0,), MAX_HITS)
         first = candidates[:N_CANDIDATES]
         found = _verified(peaks, index, first, store_hours=store_hours, n_trials=1)
         if is_crowded and not _is_sure(found):
@@ -136,7 +136,7 @@ class Backend:
             found += _verified(peaks, index, rest, store_hours=store_hours, n_trials=1)
             found.sort(key=_strength)
         if not _is_sure(found):
-            candidates = _candidates(clip, index, OTHER_SPEEDS)[0][:N_CANDIDATES]
+            candidates = _candidates(clip, index, OTHER_SPEEDS, MAX_HITS)[0][:N_CANDIDATES]
             n_trials = 1 + len(OTHER_SPEEDS)
             found += _verified(peaks, index, candidates, store_hours=store_hours, n_trials=n_trials)
             found.sort(key=_strength)
@@ -283,7 +283,7 @@ def _extract_query(samples: F32) -> Fingerprint:
 
 
 def _candidates(
-    query: _Query, index: IndexReader, speeds: Sequence[float], most_hits: int = MAX_HITS
+    query: _Query, index: IndexReader, speeds: Sequence[float], most_hits: int
 ) -> tuple[list[Candidate], bool]:
     """Find the peaks of the offset histograms over all segments and speeds.
 
