@@ -27,7 +27,7 @@ import corpus
 import numpy as np
 from corpus import corpus_of
 from load_plot import draw
-from load_postings import look_up, measure_bulk
+from load_postings import look_up, measure_bulk, measure_singles
 from loaded import Kind, Landmarks, Vectors
 from output import RESULTS, note, print_section, script, write_json
 from planted import RealMusic, percentiles
@@ -55,7 +55,7 @@ BEHIND = 10**9  # tracks from here on are in no store yet
 TARGETS = {  # of shazam, "least" or "most", at the largest size
     "bulk_million_postings_per_s": ("least", 10.0),
     "single_million_postings_per_s": ("least", 2.0),
-    "single_cpu_ms": ("most", 0.5),
+    "commit_in_memory_wall_ms": ("most", 0.5),
     "fill_written_bytes_per_posting": ("most", 45.0),
     "bytes_per_posting": ("most", 6.3),
     "gather_kept_ms": ("most", 1.0),
@@ -309,6 +309,7 @@ def main() -> None:
         bulk = folder / "alone"
         bulk.mkdir()
         results["bulk"] = measure_bulk(kind, bulk, min(BULK_TRACKS, sizes[-1] // 2000))
+        results["bulk"] |= measure_singles(kind, bulk)
         results["planted_alone"] = kind.ask_alone(bulk / "planted")
         rmtree(bulk)
         embedder = neural.Backend()

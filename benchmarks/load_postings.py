@@ -1,10 +1,11 @@
 """The inner steps of a store: sorting and writing postings, gathering them, letting them vote."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from loaded import Landmarks
-from store import medians, timed
+from store import flush_disk, medians, timed
 
 from afp.backends import shazam
 from afp.fingerprint import U32
@@ -16,6 +17,8 @@ from afp.store.postings import mix, pair, sort
 from afp.store.segment_writer import SortedKeys, write_segment
 
 GATHERED_HASHES = 500
+IN_MEMORY = 2 * 10**9  # tracks from here on
+SINGLES = 300
 
 
 def measure_bulk(kind: Landmarks, folder: Path, n_tracks: int) -> dict[str, float]:
@@ -48,6 +51,26 @@ def measure_bulk(kind: Landmarks, folder: Path, n_tracks: int) -> dict[str, floa
         "bulk_wall_million_postings_per_s": n / bare["wall_ms"] / 1e3,
         "bulk_added_million_postings_per_s": n / row["cpu_ms"] / 1e3,
         "bulk_added_wall_million_postings_per_s": n / row["wall_ms"] / 1e3,
+    }
+
+
+def measure_singles(kind: Landmarks, folder: Path) -> dict[str, float]:
+    """Add tracks one by one to a store in memory, and flush as much to a disk: parts of a commit.
+
+    Only without a disk to wait for, a commit is measured rather than the disk, and what else runs
+    meanwhile.
+    """
+    memory = Path("/dev/shm")
+    new = [kind.made(IN_MEMORY + i) for i in range(SINGLES)]
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        kind.filled(Path(name) / "store", IN_MEMORY + SINGLES, SINGLES)
+        with Store.open(Path(name) / "store", write=True) as store:
+            commit = medians(lambda i: store.add([new[i]]), SINGLES)
+    flush = medians(lambda _: flush_disk(folder), 50)
+    return {
+        "commit_in_memory_wall_ms": commit["wall_ms"],
+        "commit_in_memory_cpu_ms": commit["cpu_ms"],
+        "flush_of_60_kb_wall_ms": flush["wall_ms"],
     }
 
 

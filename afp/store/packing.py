@@ -47,7 +47,8 @@ def pack(fingerprint: Fingerprint) -> bytes:
     else:
         assert fingerprint.hashes is not None
         kind, frames, values = _POSTINGS, fingerprint.frames, fingerprint.hashes
-    steps = np.diff(frames, prepend=np.uint32(0))
+    steps = frames.copy()
+    steps[1:] -= frames[:-1]
     differences = values.copy()
     differences[1:] ^= values[:-1]
     coding = _DIFFERENCES if 2 * _n_set(differences) < _n_set(values) else _PLAIN
@@ -72,7 +73,7 @@ def _n_set(values: U32) -> int:
     """Count the bits that are set."""
     bytes_of = np.ascontiguousarray(values).view(np.uint8)
     parts = (bytes_of[i : i + 65536] for i in range(0, len(bytes_of), 65536))
-    return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
+    return sum(int(np.count_nonzero(np.unpackbits(part).view(np.bool_))) for part in parts)
 
 
 def require_sound(payload: memoryview) -> None:
