@@ -93,21 +93,30 @@ def test_load_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
         soundfile.write(audio / f"{seed}.wav", music(32.0, seed), 8000)
     monkeypatch.setattr(load, "COLD_QUERIES", 2)
     monkeypatch.setattr(load, "SINGLE_TRACKS", 8)
-    arguments = ["--postings", "1e4,3e4", "--embeddings", "600", "--planted", "4"]
+    arguments = ["--postings", "3e4", "--embeddings", "600", "--planted", "4"]
     arguments += ["--queries", "2", "--audio", str(audio), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["load.py", *arguments, "--folder", str(tmp_path)])
     load.main()
     results = json.loads((tmp_path / "out" / "load.json").read_text())
     assert "bytes_per_posting" in capsys.readouterr().out
-    small, large = results["shazam"]
-    assert small["postings"] >= 10_000
-    assert large["postings"] >= 30_000
-    assert large["tracks"] > small["tracks"]
-    assert 6 <= large["bytes_per_posting"] < 20
-    assert large["fill_written_bytes_per_posting"] > 6
-    assert large["right"] == 1.0
-    assert large["wrong"] == large["false"] == 0
+    (figures,) = results["shazam"]
+    assert 30_000 <= figures["postings"] < 40_000
+    assert figures["postings_measured"] > figures["postings"]
+    assert 6 <= figures["bytes_per_posting"] < 20
+    assert figures["fill_written_bytes_per_posting"] > 6
+    assert figures["right"] == 1.0
+    assert figures["wrong"] == figures["false"] == 0
+    assert figures["query_p50_ms"] <= figures["query_p99_ms"]
     assert results["planted_alone"]["right"] == 1.0
     (embeddings,) = results["neural"]
     assert embeddings["right_at_any_p"] > 0.5
     assert not list(tmp_path.glob("afp-load-*"))
+
+
+def test_growth_is_the_exponent_of_the_last_step():
+    from load import growth
+
+    rows = [{"postings": 10, "ms": 9.0}, {"postings": 100, "ms": 2.0}, {"postings": 400, "ms": 4.0}]
+    assert growth(rows, "ms") == pytest.approx(0.5)
+    assert growth(rows, "s") is None
+    assert growth(rows[:1], "ms") is None
