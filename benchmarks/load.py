@@ -45,6 +45,7 @@ from afp.store import Store
 
 POSTINGS = "1e5,1e6,1e7,1e8"
 EMBEDDINGS = "1e4,1e5,1e6"
+FITTED_TRACKS = 600
 FLUSHED_TRACKS = 100
 SINGLE_TRACKS = 500
 REMOVED_TRACKS = 1000
@@ -296,7 +297,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="afp-load-", dir=arguments.folder) as name:
         folder = Path(name)
-        music = Music.fitted(statistics_)
+        music = Music.fitted(statistics_, n_tracks=FITTED_TRACKS)
         real = RealMusic.made(
             corpus_of(arguments),
             folder,

@@ -86,13 +86,16 @@ def test_a_measured_statistic_is_that_of_the_peaks(tmp_path):
 
 def test_load_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     import load
+    import load_postings
 
     audio = tmp_path / "audio"
     audio.mkdir()
     for seed in range(5):
         soundfile.write(audio / f"{seed}.wav", music(32.0, seed), 8000)
     monkeypatch.setattr(load, "COLD_QUERIES", 2)
+    monkeypatch.setattr(load, "FITTED_TRACKS", 20)
     monkeypatch.setattr(load, "SINGLE_TRACKS", 8)
+    monkeypatch.setattr(load_postings, "SINGLES", 8)
     arguments = ["--postings", "3e4", "--embeddings", "600", "--planted", "4"]
     arguments += ["--queries", "2", "--audio", str(audio), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["load.py", *arguments, "--folder", str(tmp_path)])
