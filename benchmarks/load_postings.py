@@ -1,5 +1,6 @@
 """The inner steps of a store: sorting and writing postings, gathering them, letting them vote."""
 
+import statistics
 import tempfile
 from pathlib import Path
 
@@ -17,8 +18,6 @@ from afp.store.postings import mix, pair, sort
 from afp.store.segment_writer import SortedKeys, write_segment
 
 GATHERED_HASHES = 500
-IN_MEMORY = 2 * 10**9  # tracks from here on
-SINGLES = 300
 
 
 def measure_bulk(kind: Landmarks, folder: Path, n_tracks: int) -> dict[str, float]:
@@ -54,22 +53,36 @@ def measure_bulk(kind: Landmarks, folder: Path, n_tracks: int) -> dict[str, floa
     }
 
 
-def measure_singles(kind: Landmarks, folder: Path) -> dict[str, float]:
-    """Add tracks one by one to a store in memory, and flush as much to a disk: parts of a commit.
+def measure_singles(kind: Landmarks, folder: Path, n_tracks: int) -> dict[str, float]:
+    """Fill a store in memory track by track, with all flushes and merges; flush a disk as well.
 
     Only without a disk to wait for, a commit is measured rather than the disk, and what else runs
     meanwhile.
     """
     memory = Path("/dev/shm")
-    new = [kind.made(IN_MEMORY + i) for i in range(SINGLES)]
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        kind.filled(Path(name) / "store", IN_MEMORY + SINGLES, SINGLES)
-        with Store.open(Path(name) / "store", write=True) as store:
-            commit = medians(lambda i: store.add([new[i]]), SINGLES)
+    row: dict[str, float] = {}
+    rows: list[dict[str, float]] = []
+    n_postings = 0
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name,
+        Store.open(Path(name) / "store", write=True) as store,
+    ):
+        kind.register(store)
+        for i in range(n_tracks):
+            new = kind.made(i)
+            with timed(row):
+                store.add([new])
+            rows.append(row.copy())
+            n_postings += kind.weight(new)
+    total = {name: sum(row[name] for row in rows) for name in row}
     flush = medians(lambda _: flush_disk(folder), 50)
     return {
-        "commit_in_memory_wall_ms": commit["wall_ms"],
-        "commit_in_memory_cpu_ms": commit["cpu_ms"],
+        "singly_postings": n_postings,
+        "singly_million_postings_per_s": n_postings / total["cpu_ms"] / 1e3,
+        "singly_wall_million_postings_per_s": n_postings / total["wall_ms"] / 1e3,
+        "singly_written_bytes_per_posting": total["written_bytes"] / n_postings,
+        "commit_in_memory_wall_ms": statistics.median(row["wall_ms"] for row in rows),
+        "commit_in_memory_cpu_ms": statistics.median(row["cpu_ms"] for row in rows),
         "flush_of_60_kb_wall_ms": flush["wall_ms"],
     }
 

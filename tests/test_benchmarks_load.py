@@ -86,7 +86,6 @@ def test_a_measured_statistic_is_that_of_the_peaks(tmp_path):
 
 def test_load_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     import load
-    import load_postings
 
     audio = tmp_path / "audio"
     audio.mkdir()
@@ -95,7 +94,6 @@ def test_load_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(load, "COLD_QUERIES", 2)
     monkeypatch.setattr(load, "FITTED_TRACKS", 20)
     monkeypatch.setattr(load, "SINGLE_TRACKS", 8)
-    monkeypatch.setattr(load_postings, "SINGLES", 8)
     arguments = ["--postings", "3e4", "--embeddings", "600", "--planted", "4"]
     arguments += ["--queries", "2", "--audio", str(audio), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["load.py", *arguments, "--folder", str(tmp_path)])
