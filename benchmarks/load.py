@@ -1,7 +1,7 @@
 """What a store costs as it grows: filling, merging, querying, removing, checking, compacting.
 
-    python benchmarks/load.py                                    # to 10^8 postings, half an hour
-    python benchmarks/load.py --postings 1e5,1e6 --embeddings 1e4 --queries 20    # two minutes
+    python benchmarks/load.py                                    # to 10^8 postings, ten minutes
+    python benchmarks/load.py --postings 1e5,1e6 --embeddings 1e4 --queries 20    # a minute
 
 One store of synthetic tracks (`synthetic.py`) of 30 s on average grows from size to size, a hundred
 tracks a transaction; at each size everything is measured on a copy of it. Stretches of real music
