@@ -66,3 +66,25 @@ def test_nets_are_compared_after_as_many_steps():
         assert row["realtime"] < row["realtime_net_alone"]
         if "own_operations" in row:
             assert row["operations"] < row["own_operations"]
+
+
+def test_load_grows_and_answers():
+    results = kept("load")
+    for backend in ("shazam", "neural"):
+        rows = results[backend]
+        sizes = [row["postings"] for row in rows]
+        assert len(rows) > 1
+        assert sizes == sorted(sizes)
+        assert all(row["postings"] >= row["size"] for row in rows)
+        for row in rows:
+            for name in ("query", "cold"):
+                assert row[f"{name}_p50_ms"] <= row[f"{name}_p95_ms"] <= row[f"{name}_p99_ms"]
+    for row in [*results["shazam"], results["planted_alone"]]:
+        hits = row["right"] * row["present"]
+        assert hits == pytest.approx(round(hits))
+        assert row["right"] <= row["right_at_any_p"]
+        assert row["placed"] <= row["right"]
+        assert row["wrong"] == row["false"] == 0
+    largest = results["shazam"][-1]
+    assert largest["bytes_per_posting"] <= results["targets"]["bytes_per_posting"][1]
+    assert 0 < results["growth"]["query_p50_ms"] < 1

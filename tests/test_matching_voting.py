@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afp.index import GAP_FRAMES, Hits, TimeAxis
-from afp.matching.voting import _sorted_diagonals, rarest, vote
+from afp.matching.voting import _histogram_peaks, _sorted_diagonals, rarest, vote
 
 FINENESS, WIDTH, MOST = 4, 4, 10
 seeds = st.integers(0, 2**32 - 1)
@@ -130,10 +130,10 @@ def test_no_hits_and_single_hits_make_no_candidate():
         assert vote(hits, np.array([3]), fineness=FINENESS, width=WIDTH, most=MOST) == []
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     seeds,
-    st.integers(1, 400),
+    st.integers(1, 400) | st.sampled_from([8191, 8192, 40_000]),  # in one bucket, and in several
     st.sampled_from([1, 300, 2**20, 2**32 - 1]),
     st.sampled_from([1, 50, 2**20, 2**40]),
     st.sampled_from([1, 4]),
@@ -146,6 +146,36 @@ def test_diagonals_are_sorted(seed, n, largest_position, longest_query, fineness
     hits = Hits(rows, positions, time_axis([300], [True]))
     expected = np.sort(positions.astype(np.int64) * fineness - query_times[rows])
     np.testing.assert_array_equal(_sorted_diagonals(hits, query_times, fineness), expected)
+
+
+def naive_peaks(diagonals, width):
+    """Start and hits of the fullest of each run of overlapping windows, those of one hit left out.
+
+    A run ends with the first hit that lies behind its fullest window so far.
+    """
+    peaks, best = [], (0, 0)
+    for start in diagonals:
+        if best[1] and start - best[0] > width:
+            peaks.append(best)
+            best = (0, 0)
+        n = sum(start <= other <= start + width for other in diagonals)
+        if n > best[1]:
+            best = (start, n)
+    return [peak for peak in [*peaks, best] if peak[1] >= 2]
+
+
+@settings(deadline=None, max_examples=200)
+@given(seeds, st.integers(1, 100), st.integers(0, 9), st.integers(1, 4))
+def test_histogram_peaks_are_the_fullest_of_all(seed, n, width, most):
+    diagonals = np.sort(np.random.default_rng(seed).integers(0, 300, n)).tolist()
+    where, n_aligned = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    _histogram_peaks(np.array(diagonals, np.int64), width, where, n_aligned)
+    expected = naive_peaks(diagonals, width)
+    found = [(int(w), int(n)) for w, n in zip(where, n_aligned, strict=True) if n]
+    assert set(found) <= set(expected)
+    assert len(set(found)) == len(found)
+    counts = sorted((n for _, n in expected), reverse=True)[:most]
+    assert sorted((n for _, n in found), reverse=True) == counts
 
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 60))

@@ -47,7 +47,10 @@ VERIFYING_PEAKS = 150  # per second: a query's peaks that a stored peak may fall
 
 HISTOGRAM_WIDTH = 4  # fine frames
 N_CANDIDATES = 24
-MAX_HITS = 2_000_000  # at any one speed
+MAX_HITS = 2_000_000  # at any one speed, of the rarest hashes
+# In a store where a query has more hits than that: what is looked at unless those are sure.
+MANY_CANDIDATES = 96
+MANY_HITS = 16_000_000
 OFFSET_SEARCH = 4  # fine frames around a histogram peak
 OTHER_SPEEDS = (0.99, 1.01, 0.98, 1.02, 0.97, 1.03, 0.96, 1.04, 0.95, 1.05)
 SPEED_STEPS = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
@@ -116,17 +119,24 @@ class Backend:
     def match(self, query: Fingerprint, index: IndexReader, *, limit: int) -> list[Match]:
         """Look a dense fingerprint up; see `afp.backends.Backend`.
 
-        The query is searched at nominal speed, and at others unless that gives a sure answer.
+        The query is searched at nominal speed, by its rarest hashes first where it has many hits;
+        and at other speeds unless that gives a sure answer.
         """
         clip = _Query.of(query)
         if not len(clip.times):
             return []
         peaks = clip.peak_map()
         store_hours = index.n_frames * self.hop_seconds / 3600
-        candidates = _candidates(clip, index, (1.0,))
-        found = _verified(peaks, index, candidates, store_hours=store_hours, n_trials=1)
-        if not found or found[0].p_false > SURE:
-            candidates = _candidates(clip, index, OTHER_SPEEDS)
+        candidates, is_crowded = _candidates(clip, index, (1.0,), MAX_HITS)
+        first = candidates[:N_CANDIDATES]
+        found = _verified(peaks, index, first, store_hours=store_hours, n_trials=1)
+        if is_crowded and not _is_sure(found):
+            # Rare hashes alone find other places than all of them do.
+            rest = candidates[N_CANDIDATES:] + _candidates(clip, index, (1.0,), MANY_HITS)[0]
+            found += _verified(peaks, index, rest, store_hours=store_hours, n_trials=1)
+            found.sort(key=_strength)
+        if not _is_sure(found):
+            candidates = _candidates(clip, index, OTHER_SPEEDS, MAX_HITS)[0][:N_CANDIDATES]
             n_trials = 1 + len(OTHER_SPEEDS)
             found += _verified(peaks, index, candidates, store_hours=store_hours, n_trials=n_trials)
             found.sort(key=_strength)
@@ -272,24 +282,41 @@ def _extract_query(samples: F32) -> Fingerprint:
     )
 
 
-def _candidates(query: _Query, index: IndexReader, speeds: Sequence[float]) -> list[Candidate]:
-    """Find the peaks of the offset histograms over all segments and speeds."""
+def _candidates(
+    query: _Query, index: IndexReader, speeds: Sequence[float], most_hits: int
+) -> tuple[list[Candidate], bool]:
+    """Find the peaks of the offset histograms over all segments and speeds.
+
+    Returns
+    -------
+    candidates : list of Candidate
+        The most surprising first.
+    is_crowded : bool
+        Whether the query has more than `MAX_HITS`; there are `MANY_CANDIDATES` then.
+    """
     candidates: list[Candidate] = []
+    is_crowded = False
     for speed in speeds:
         times, hashes = query.landmarks(speed)
         if not len(hashes):
             continue
         lists = index.lookup(hashes)
-        for hits in lists.gather(rarest(lists.counts, MAX_HITS)):
+        is_crowded |= int(lists.counts.sum(dtype=np.int64)) > MAX_HITS
+        for hits in lists.gather(rarest(lists.counts, most_hits)):
             candidates += vote(
                 hits,
                 times,
                 fineness=FINENESS,
                 width=HISTOGRAM_WIDTH,
-                most=N_CANDIDATES,
+                most=MANY_CANDIDATES if is_crowded else N_CANDIDATES,
                 speed=speed,
             )
-    return sorted(candidates, key=surprise, reverse=True)[:N_CANDIDATES]
+    most = MANY_CANDIDATES if is_crowded else N_CANDIDATES
+    return sorted(candidates, key=surprise, reverse=True)[:most], is_crowded
+
+
+def _is_sure(found: Sequence[_Alignment]) -> bool:
+    return bool(found) and found[0].p_false <= SURE
 
 
 def _verified(

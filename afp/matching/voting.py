@@ -9,7 +9,9 @@ from afp.compiled import kernel
 from afp.fingerprint import I64, U32
 from afp.index import Hits
 
-RADIX_BITS = 11  # the counts of one digit fit into the first-level cache
+DIGIT_BITS = 11  # the counts of one digit fit into the first-level cache
+CACHED_BITS = 13  # so many hits do, too
+LEADING_BITS = 9  # with more buckets, each hit that is put into one misses the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,64 +138,111 @@ def _cut(diagonals: I64, starts: I64, stops: I64) -> I64:
 
 def _sorted_diagonals(hits: Hits, query_times: I64, fineness: int) -> I64:
     n = len(hits.rows)
-    buffers = np.empty((2, n), np.int64)
-    which = _sort_diagonals(
+    lowest = int(hits.positions.min()) * fineness - int(query_times.max())
+    highest = int(hits.positions.max()) * fineness - int(query_times.min())
+    width = (highest - lowest).bit_length()
+    leading = max(width - 2 * DIGIT_BITS, min(n.bit_length() - CACHED_BITS, LEADING_BITS), 0)
+    diagonals = np.empty(n, np.int64)
+    _sort_diagonals(
         hits.rows,
         hits.positions,
         query_times,
         fineness,
-        buffers,
-        np.empty(1 << RADIX_BITS, np.int64),
-        RADIX_BITS,
+        lowest,
+        max(width - leading, 0),
+        np.empty((1 << leading) + 1, np.int64),
+        np.empty(1 << leading, np.int64),
+        np.empty((2, 1 << DIGIT_BITS), np.int64),
+        np.empty((2, n), np.uint32),
+        diagonals,
     )
-    sorted_diagonals: I64 = buffers[which]
-    return sorted_diagonals
+    return diagonals
 
 
-@kernel("int64(uint32[::1], uint32[::1], int64[::1], int64, int64[:, ::1], int64[::1], int64)")
-def _sort_diagonals(rows, positions, query_times, fineness, buffers, starts, radix_bits):  # type: ignore[no-untyped-def]
-    # Least-significant-digit radix sort; returns which of the two buffers holds the result.
+@kernel(
+    "void(uint32[::1], uint32[::1], int64[::1], int64, int64, int64, int64[::1], int64[::1], "
+    "int64[:, ::1], uint32[:, ::1], int64[::1])"
+)
+def _sort_diagonals(  # type: ignore[no-untyped-def]
+    rows,
+    positions,
+    query_times,
+    fineness,
+    lowest,
+    shift,
+    bounds,
+    starts,
+    counts,
+    buffers,
+    diagonals,
+):
+    # Into buckets by what is above `shift` first; each of them then fits into the cache, where two
+    # passes of a radix sort put it in order. Indices are unsigned: others might count from the end.
     n = len(rows)
-    lowest = np.int64(1) << 62
-    highest = -lowest
+    above = np.uint64(shift)
+    mask = (np.uint64(1) << above) - np.uint64(1)
+    bounds[:] = 0
     for i in range(n):
-        d = np.int64(positions[i]) * fineness - query_times[rows[i]]
-        buffers[0, i] = d
-        lowest = min(lowest, d)
-        highest = max(highest, d)
-    source = 0
-    shift = 0
-    mask = len(starts) - 1
-    while (highest - lowest) >> shift:
-        starts[:] = 0
-        for i in range(n):
-            starts[((buffers[source, i] - lowest) >> shift) & mask] += 1
-        total = np.int64(0)
-        for k in range(len(starts)):
-            n_here = starts[k]
-            starts[k] = total
-            total += n_here
-        for i in range(n):
-            d = buffers[source, i]
-            digit = ((d - lowest) >> shift) & mask
-            buffers[1 - source, starts[digit]] = d
-            starts[digit] += 1
-        source = 1 - source
-        shift += radix_bits
-    return source
+        d = np.uint64(np.int64(positions[i]) * fineness - query_times[rows[i]] - lowest)
+        bounds[(d >> above) + np.uint64(1)] += 1
+    for bucket in range(len(starts)):
+        bounds[bucket + 1] += bounds[bucket]
+        starts[bucket] = bounds[bucket]
+    for i in range(n):
+        d = np.uint64(np.int64(positions[i]) * fineness - query_times[rows[i]] - lowest)
+        buffers[0, np.uint64(starts[d >> above])] = d & mask
+        starts[d >> above] += 1
+
+    n_low = np.int64(1) << (shift >> 1)
+    n_high = np.int64(1) << (shift - (shift >> 1))
+    low_bits, low_mask = np.uint32(shift >> 1), np.uint32(n_low - 1)
+    for bucket in range(len(starts)):
+        first = bounds[bucket]
+        last = bounds[bucket + 1]
+        if first == last:
+            continue
+        counts[0, :n_low] = 0
+        counts[1, :n_high] = 0
+        for i in range(first, last):
+            rest = buffers[0, np.uint64(i)]
+            counts[0, np.uint32(rest & low_mask)] += 1
+            counts[1, np.uint32(rest >> low_bits)] += 1
+        at = first
+        for value in range(n_low):
+            count = counts[0, value]
+            counts[0, value] = at
+            at += count
+        at = first
+        for value in range(n_high):
+            count = counts[1, value]
+            counts[1, value] = at
+            at += count
+        for i in range(first, last):
+            rest = buffers[0, np.uint64(i)]
+            low = np.uint32(rest & low_mask)
+            buffers[1, np.uint64(counts[0, low])] = rest
+            counts[0, low] += 1
+        base = lowest + (np.int64(bucket) << shift)
+        for i in range(first, last):
+            rest = buffers[1, np.uint64(i)]
+            high = np.uint32(rest >> low_bits)
+            diagonals[np.uint64(counts[1, high])] = base + np.int64(rest)
+            counts[1, high] += 1
 
 
 @kernel("void(int64[::1], int64, int64[::1], int64[::1])")
 def _histogram_peaks(diagonals, width, where, n_aligned):  # type: ignore[no-untyped-def]
     # A window of `width` slides along the sorted diagonals; of overlapping ones the fullest counts.
+    # Those of one hit, or of no more than the weakest peak has, are passed over.
     n = len(diagonals)
     n_peaks = len(n_aligned)
     weakest = 0
-    end = 0
+    fewest = 2  # hits of a window that may still count
     best = 0
     best_start = diagonals[0]
-    for i in range(n + 1):
-        if i == n or diagonals[i] - best_start > width:
+    i = 0
+    while i <= n:  # once more behind the last, for the peak there
+        if best and (i == n or diagonals[i] - best_start > width):
             lowest = n_aligned[weakest]
             if best > lowest:
                 n_aligned[weakest] = best
@@ -203,11 +252,15 @@ def _histogram_peaks(diagonals, width, where, n_aligned):  # type: ignore[no-unt
                         weakest = k
                         if n_aligned[k] == lowest:
                             break
+                if n_aligned[weakest] >= fewest:
+                    fewest = n_aligned[weakest] + 1
             best = 0
-            if i == n:
-                break
-        while end < n and diagonals[end] - diagonals[i] <= width:
-            end += 1
-        if end - i > best:
-            best = end - i
+        if not best:
+            while i + fewest <= n and diagonals[i + fewest - 1] - diagonals[i] > width:
+                i += 1
+        more = best + 1 if best else fewest
+        while i + more <= n and diagonals[i + more - 1] - diagonals[i] <= width:
+            best = more
             best_start = diagonals[i]
+            more += 1
+        i += 1

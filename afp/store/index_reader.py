@@ -94,7 +94,8 @@ class SectionLists:
         self, section: Section, located: Sequence[tuple[U32, U32]], kept: U32
     ) -> Hits:
         sizes = [int(counts[kept].sum(dtype=np.int64)) for _, counts in located]
-        rows, positions = np.empty(sum(sizes), np.uint32), np.empty(sum(sizes), np.uint32)
+        # One array, as NumPy asks for large pages from 4 MiB on: others cost more than to gather.
+        rows, positions = np.empty((2, sum(sizes)), np.uint32)
         at = 0
         for run, (starts, counts), size in zip(section.runs, located, sizes, strict=True):
             if not size:

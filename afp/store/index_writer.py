@@ -21,7 +21,7 @@ from afp.store.manifest import (
     write_tail_state,
 )
 from afp.store.packing import Storable, StoredFingerprint
-from afp.store.postings import U64, mix, pair, sort
+from afp.store.postings import mix, pair, sort
 from afp.store.segment import BYTES_A_POSTING, DamagedSegmentError, Segment, SegmentRecord
 from afp.store.segment_writer import SortedKeys, Source, write_segment
 from afp.store.snapshot import dead_tracks, read_tails
@@ -135,11 +135,11 @@ class Batch:
     def source(self) -> SortedKeys:
         """Return the fingerprints as a source of a segment."""
         axis, packed = self._lay()
-        keys: list[U64] = []
-        for fingerprint, base in zip(self.fingerprints, axis.bases, strict=True):
-            hashes, frames = _postings(fingerprint)
-            keys.append(pair(mix(hashes), frames + base))
-        return SortedKeys(axis, sort(np.concatenate(keys)), packed)
+        postings = [_postings(fingerprint) for fingerprint in self.fingerprints]
+        mixed = mix(np.concatenate([hashes for hashes, _ in postings]))
+        positions = np.concatenate([frames for _, frames in postings])
+        positions += np.repeat(axis.bases, axis.counts)
+        return SortedKeys(axis, sort(pair(mixed, positions)), packed)
 
     def _lay(self) -> tuple[Axis, list[bytes]]:
         """Lay the tracks on an axis of their own, and pack their fingerprints."""

@@ -74,7 +74,8 @@ def pack(fingerprint: Storable) -> bytes:
     else:
         assert fingerprint.hashes is not None
         kind, frames, values = _POSTINGS, fingerprint.frames, fingerprint.hashes
-    steps = np.diff(frames, prepend=np.uint32(0))
+    steps = frames.copy()
+    steps[1:] -= frames[:-1]
     differences = values.copy()
     differences[1:] ^= values[:-1]
     coding = _DIFFERENCES if 2 * _n_set(differences) < _n_set(values) else _PLAIN
@@ -83,9 +84,10 @@ def pack(fingerprint: Storable) -> bytes:
     n_planes = len(frame_planes), len(value_planes)
     parts = [_HEADER.pack(kind, *n_planes, coding, fingerprint.n_frames, len(frames))]
     for i, plane in enumerate(frame_planes + value_planes):
-        # Differences are short of bits, not of repeats: Huffman's code alone does more for them.
+        # Planes are short of bits, not of repeats: Huffman's code alone does most for differences,
+        # and with runs for the others, as all steps of frames may be equal.
         differ = coding == _DIFFERENCES and i >= len(frame_planes)
-        strategy = zlib.Z_HUFFMAN_ONLY if differ else zlib.Z_DEFAULT_STRATEGY
+        strategy = zlib.Z_HUFFMAN_ONLY if differ else zlib.Z_RLE
         deflate = zlib.compressobj(_LEVEL, strategy=strategy)
         deflated = deflate.compress(plane) + deflate.flush()
         # A plane as long as n is a plane as it is: most low bytes do not compress.
@@ -98,7 +100,7 @@ def _n_set(values: U32) -> int:
     """Count the bits that are set."""
     bytes_of = np.ascontiguousarray(values).view(np.uint8)
     parts = (bytes_of[i : i + 65536] for i in range(0, len(bytes_of), 65536))
-    return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
+    return sum(int(np.count_nonzero(np.unpackbits(part).view(np.bool_))) for part in parts)
 
 
 def require_sound(payload: memoryview) -> None:
