@@ -41,7 +41,7 @@ from afp.distort import Clip, parse
 from afp.fingerprint import F32
 from afp.library import Searcher, index
 from afp.library.choice import fusible
-from afp.library.fusion import FUSED, MOST_NAMED, Fusion, NamedPlace
+from afp.library.fusion import FUSED, MOST_PLACES, Fusion, NamedPlace
 from afp.matching.significance import NullModel, expected_of, p_of
 
 NULLS = {"shazam": shazam.PLACE_NULL, "neural": neural.PLACE_NULL}
@@ -197,7 +197,7 @@ def main() -> None:
     print_section(counts("fitted on the other half", crossed))
     named: Counter[str] = Counter(place.proposer.name for query in queries for place in query.named)
     rates = ", ".join(f"{n / len(queries):.2f} by {name}" for name, n in sorted(named.items()))
-    print(f"\nplaces named for a query: {rates}; {MOST_NAMED:g} are reckoned with")
+    print(f"\nplaces named for a query: {rates}; {MOST_PLACES} are reckoned with")
     for name, model in fits(queries).items():
         now = NULLS[name]
         print(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from afp.backends import Verifier
 from afp.fingerprint import Fingerprint, Match, Track
-from afp.library.fusion import ALONE, CONFIRMED, FUSED, MOST_NAMED, Fusion
+from afp.library.fusion import ALONE, CONFIRMED, FUSED, MOST_PLACES, Fusion
 from afp.matching.significance import p_of
 
 SECONDS = 5.0
@@ -118,7 +118,7 @@ def test_uniform_ranks_and_chances_give_uniform_p():
     for _ in range(4000):
         coarse, fine = Part("coarse", 0.5), Part("fine", 0.03)
         for i, (proposer, verifier) in enumerate([(coarse, fine), (fine, coarse)]):
-            ranks = np.sort(rng.uniform(0, MOST_NAMED, rng.poisson(MOST_NAMED)))[:16]
+            ranks = np.sort(rng.uniform(0, MOST_PLACES, rng.poisson(MOST_PLACES)))[:16]
             ids = [100 * i + k for k in range(len(ranks))]
             proposer.named = [match(k, p_of(e)) for k, e in zip(ids, ranks, strict=True)]
             verifier.said = {k: match(k, rng.uniform()) for k in ids}

@@ -15,7 +15,12 @@ IMPORTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("pickle", "marshal", "shelve", "dill", "joblib", "yaml", "code"), frozenset()),
     # It pickles: what our own processes tell one another, never what a file holds.
     "multiprocessing": frozenset({"library/workers.py", "training/batches.py"}),
-    "ctypes": frozenset({"audio/libsndfile.py", "compiled/kernel.py", "compiled/machine_code.py"}),
+    "ctypes": frozenset(
+        {
+            *("audio/libsndfile.py", "cli/crashes.py", "compiled/kernel.py"),
+            *("compiled/machine_code.py", "library/workers.py"),
+        }
+    ),
 }
 # Functions that make code of data, and who may call them.
 CALLS: dict[str, frozenset[str]] = {

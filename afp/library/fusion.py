@@ -12,14 +12,11 @@ from afp.matching.significance import expected_by_chance, expected_of, p_of
 
 FUSED = "fused"
 
-MOST_PLACES = 16
-"""Places of each part that the others verify, at most, unless more answers are asked for."""
+MOST_PLACES = 6
+"""Places of each part that the others verify, at most: the fewer, the less there is for chance."""
 
 MOST_EXPECTED = 12.0
 """Places that chance ranks as high, up to which one is verified."""
-
-MOST_NAMED = 4.0
-"""Places of no worth that a part names for a query on average, at most; 3.4 were observed."""
 
 ALONE = 0.1
 """Share of the false answers allowed that is kept for what one part finds alone."""
@@ -117,7 +114,8 @@ class Fusion:
             for verifier in heard:
                 if verifier is proposer:
                     continue
-                known = [each for each in named if verifier.name in each.match.track.backends]
+                first = named[:MOST_PLACES]
+                known = [each for each in first if verifier.name in each.match.track.backends]
                 query, index = queries[verifier.name], indexes[verifier.name]
                 verdicts = verifier.verify(query, index, [_place(each.match) for each in known])
                 for each, verdict in zip(known, verdicts, strict=True):
@@ -163,7 +161,7 @@ class NamedPlace:
     def fused(self, n_parts: int) -> Match:
         """Return the match of all together, by itself one of as many as there are parts."""
         chances = [verdict.p_false for verdict in self.verdicts.values()]
-        joint = expected_by_chance(self.expected, chances, most=MOST_NAMED)
+        joint = expected_by_chance(self.expected, chances, most=MOST_PLACES)
         expected = n_parts * min(joint / (1 - ALONE), self.expected / ALONE)
         believed = {
             verifier: verdict
