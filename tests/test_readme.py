@@ -140,3 +140,12 @@ IMPORTS = [
 @pytest.mark.parametrize(("module", "name"), IMPORTS)
 def test_python_names_exist(module, name):
     assert hasattr(import_module(module), name)
+
+
+def test_every_promise_names_a_test_that_there_is():
+    promises = README.partition("## What you can rely on")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:golden/)?test_\w+\.py)(?:::(test_\w+))?`", promises)
+    assert len(named) > 30
+    for file, test in named:
+        source = (Path(__file__).parent / file).read_text()
+        assert f"def {test or 'test_'}" in source, f"{file}::{test}"
