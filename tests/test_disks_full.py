@@ -189,6 +189,7 @@ TELLS_ALL = (
         ("ls",),
         ("ls", "--json"),
         ("stats",),
+        ("export",),
         ("backends", "--json"),
         ("bench", "--list"),
         ("query", "song"),

@@ -10,7 +10,7 @@ import time
 import pytest
 from cli_runner import write_wav
 
-from afp.store import Store
+from afp.store import Store, interchange
 from afp.synthesis import song
 
 pytest_plugins = ["cli_fixtures"]
@@ -121,9 +121,19 @@ def test_index_is_interrupted_while_it_looks_for_files(tmp_path, number, status)
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("command", ["index", "rm", "prune", "compact"])
+@pytest.mark.parametrize("command", ["index", "rm", "prune", "compact", "check", "import", "merge"])
 def test_who_waits_for_a_writer_says_so_and_can_be_interrupted(tmp_path, command):
-    arguments = {"index": [tmp_path], "rm": ["1"]}.get(command, [])
+    other, stream = tmp_path / "other", tmp_path / "stream.afp"
+    Store.open(other, write=True).close()
+    header = interchange.header_line(interchange.Header(0, {}))
+    stream.write_bytes(header + interchange.end_line(0))
+    arguments = {
+        "index": [tmp_path],
+        "rm": ["1"],
+        "check": ["--repair"],
+        "import": [stream],
+        "merge": [other],
+    }.get(command, [])
     number, status = SIGNALS[len(command) % 2]
     with Store.open(tmp_path / "store", write=True):
         process = start(command, "-d", tmp_path / "store", "--wait", "60", *arguments)

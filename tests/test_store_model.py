@@ -5,6 +5,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -45,8 +46,16 @@ class StoreLife(RuleBasedStateMachine):
     )
     def make(self, tails, fan_out, batch, eager, free):
         # Small limits, so that a few steps go through flushes and merges of several tiers.
-        manifest.TAIL_TRACKS, manifest.FAN_OUT, index_writer.BATCH_TRACKS = tails, fan_out, batch
-        manifest._SMALLEST, manifest.EAGER_POSTINGS, store_module.FREE_BYTES = 64, eager, free
+        self.patch = pytest.MonkeyPatch()
+        for module, name, value in (
+            (manifest, "TAIL_TRACKS", tails),
+            (manifest, "FAN_OUT", fan_out),
+            (manifest, "_SMALLEST", 64),
+            (manifest, "EAGER_POSTINGS", eager),
+            (index_writer, "BATCH_TRACKS", batch),
+            (store_module, "FREE_BYTES", free),
+        ):
+            self.patch.setattr(module, name, value)
         self.folder = Path(mkdtemp(dir=MEMORY)) / "store"
         self.store = Store.open(self.folder, write=True)
         for name in BACKENDS:
@@ -59,6 +68,7 @@ class StoreLife(RuleBasedStateMachine):
     def teardown(self):
         self.store.close()
         self.reader.close()
+        self.patch.undo()
         rmtree(self.folder.parent)
 
     def _point(self, path, track_id, size):

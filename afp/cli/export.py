@@ -51,7 +51,7 @@ def command(*, which: tuple[str, ...], store_path: Path, backends: tuple[str, ..
         with TransferProgress("exporting", shown=terminal.is_interactive(sys.stderr)) as progress:
             left_out = export(
                 snapshot,
-                sys.stdout.buffer.write,
+                terminal.write_bytes,
                 track_ids=ids,
                 backends=backends,
                 observer=progress.update,

@@ -1,6 +1,7 @@
 """``afp import``."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,9 +59,12 @@ def command(
 
     with receiving("importing", store_path, as_json=as_json) as (report, observe, interruption):
         for file in files:
-            if interruption.signal:
+            # Opening a pipe waits for who writes to it.
+            opened = interruption.unless_stopped(partial(_opened, file))
+            if opened is None:
+                report.interrupted = interruption.signal
                 break
-            with _opened(file) as stream:
+            with opened as stream:
                 import_tracks(
                     store_path,
                     stream.fileno(),

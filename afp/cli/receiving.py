@@ -23,6 +23,7 @@ def receiving(
     from afp.library.receiver import TransferReport
 
     report = TransferReport()
+    failed = True
     try:
         with (
             Interruption() as interruption,
@@ -33,8 +34,10 @@ def receiving(
                 lambda report: progress.update(report.n_done, report.n_tracks),
                 interruption,
             )
+        failed = False
     finally:
-        _tell(report, store_path, as_json=as_json)
+        if report.n_done or not failed:
+            _tell(report, store_path, as_json=as_json)
     if report.interrupted:
         raise SystemExit(128 + report.interrupted)
 
@@ -64,7 +67,7 @@ def _tell(report: "TransferReport", store_path: Path, *, as_json: bool) -> None:
     terminal.note(f"{text}; store: {store_path}")
     if report.interrupted:
         n_left = report.n_tracks - report.n_done
-        terminal.note(
-            f"interrupted with {terminal.count(n_left, 'track')} to go; "
-            "the same command goes on from here"
+        when = (
+            f"with {terminal.count(n_left, 'track')} to go" if n_left else "before the first track"
         )
+        terminal.note(f"interrupted {when}; the same command goes on from here")

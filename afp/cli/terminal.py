@@ -78,6 +78,12 @@ def _write(text: str) -> None:
             sys.stdout.buffer.write(text.encode(errors="surrogateescape") + b"\n")
 
 
+def write_bytes(data: bytes) -> None:
+    """Write data for programs as it is."""
+    with writing():
+        sys.stdout.buffer.write(data)
+
+
 def line(text: str) -> None:
     """Print a line of data for people."""
     _write(printable(text))

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from afp.errors import InputError
 from afp.store import NewTrack, Snapshot, Store, StoredTrack
 from afp.store.packing import StoredFingerprint
 
 BATCH_TRACKS = 1024
-BATCH_POSTINGS = 1 << 21
+BATCH_BYTES = 16 << 20  # of postings and of packed fingerprints
 
 
 @dataclass(slots=True)
@@ -61,7 +60,7 @@ class Receiver:
         self._report = report
         self._observer = observer
         self._batch: dict[str, StoredTrack] = {}
-        self._n_postings = 0
+        self._n_bytes = 0
 
     def lacking(self, snapshot: Snapshot) -> list[int]:
         """Return the tracks of another store that this one has not, or not all of."""
@@ -79,13 +78,16 @@ class Receiver:
         if track.content_id in self._batch:
             self.commit()
         self._batch[track.content_id] = track
-        self._n_postings += track.n_postings
-        if len(self._batch) >= BATCH_TRACKS or self._n_postings >= BATCH_POSTINGS:
+        self._n_bytes += sum(
+            each.frames.nbytes + each.hashes.nbytes + len(each.payload)
+            for each in track.fingerprints.values()
+        )
+        if len(self._batch) >= BATCH_TRACKS or self._n_bytes >= BATCH_BYTES:
             self.commit()
 
     def commit(self) -> None:
         """Store the batch."""
-        batch, self._batch, self._n_postings = self._batch, {}, 0
+        batch, self._batch, self._n_bytes = self._batch, {}, 0
         if batch:
             self.receive(list(batch.values()))
 
@@ -150,8 +152,8 @@ def _new(
     files = [file for file in track.files if is_free(file.path)]
     if not files:
         path = f"{track.files[0].path}#{track.content_id}"
-        if not is_free(path):
-            raise InputError(f"{path} leads to another track already", hint="afp rm it here")
+        while not is_free(path):
+            path += "#"
         renamed.append((track.files[0].path, path))
         files = [replace(track.files[0], path=path)]
     taken.update(file.path for file in files)

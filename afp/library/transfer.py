@@ -3,8 +3,8 @@
 import os
 import select
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,17 @@ from afp.errors import InputError, StoreError, UsageError
 from afp.library.choice import built_for_import, require_adoptable
 from afp.library.interruption import Interruption
 from afp.library.receiver import Observer, Receiver, TransferReport
-from afp.store import BackendRecord, Snapshot, Store, interchange, packing, read_tracks
+from afp.library.upkeep import is_gone
+from afp.store import (
+    BackendRecord,
+    Snapshot,
+    Store,
+    WriterLock,
+    interchange,
+    packing,
+    read_tracks,
+)
+from afp.store.environment import generations
 
 _READ_BYTES = 1 << 20
 _SILENCE_SECONDS = 1.0
@@ -130,7 +140,7 @@ def import_tracks(
         stream = interchange.TrackStream(_reader(descriptor, name, interruption), name)
         fitting = _fitting(path, stream.header, name, backends)
         stream.accepted = {each: _kind(backend) for each, (backend, _) in fitting.items()}
-        with Store.open(path, write=True, wait_seconds=wait_seconds) as store:
+        with _receiving(path, wait_seconds, interruption) as store:
             _register(store, (record for _, record in fitting.values()))
             report.n_tracks += stream.header.n_tracks
             receiver = Receiver(store, report, observer)
@@ -141,6 +151,8 @@ def import_tracks(
                 # What was read is sound, whatever comes behind it.
                 receiver.commit()
             store.flush()
+    except _SignalError:
+        pass
     except InputError:
         if interruption is None or not interruption.signal:
             raise
@@ -187,36 +199,67 @@ def merge(
                 raise UsageError(
                     f"{other} is the store itself", hint="name others, or another one with --db"
                 )
-        with ExitStack() as opened:
-            records = _records(path)
-            snapshots = []
-            for other in others:
-                snapshot = opened.enter_context(opened.enter_context(Store.open(other)).snapshot())
-                for name, theirs in snapshot.backends.items():
+        records = _records(path)
+        for other in others:
+            with Store.open(other) as opened:
+                for name, theirs in opened.backends().items():
                     remedy = f"leave {other} out, or merge it into another store (--db)"
                     require_adoptable(records.setdefault(name, theirs), theirs, remedy)
-                snapshots.append(snapshot)
-                report.n_tracks += len(snapshot)
-            store = opened.enter_context(Store.open(path, write=True, wait_seconds=wait_seconds))
+        with _receiving(path, wait_seconds, interruption) as store, ExitStack() as held:
+            snapshots = []
+            for other in others:
+                opened = held.enter_context(Store.open(other))
+                snapshots.append(held.enter_context(opened.snapshot()))
+                report.n_tracks += len(snapshots[-1])
             _register(store, records.values())
             receiver = Receiver(store, report, observer)
             for snapshot in snapshots:
-                for tracks in read_tracks(
-                    snapshot, receiver.lacking(snapshot), list(snapshot.backends)
-                ):
-                    if interruption and interruption.signal:
-                        break
+                lacking = receiver.lacking(snapshot)
+                for tracks in read_tracks(snapshot, lacking, list(snapshot.backends)):
                     receiver.receive(tracks)
+                    if interruption and interruption.signal:
+                        raise _SignalError
             store.flush()
+    except _SignalError:
+        pass
     finally:
         report.wall_seconds += time.monotonic() - started
         report.interrupted = interruption.signal if interruption else None
 
 
+class _SignalError(Exception):
+    """A signal came."""
+
+
+@contextmanager
+def _receiving(
+    path: Path, wait_seconds: float, interruption: Interruption | None
+) -> Iterator[Store]:
+    """Open a store to write to it; a signal ends the wait for another writer.
+
+    Raises
+    ------
+    _SignalError
+        When one has come.
+    """
+    with ExitStack() as held:
+
+        def reserve() -> WriterLock:
+            return held.enter_context(Store.reserve(path, wait_seconds=wait_seconds))
+
+        lock = interruption.unless_stopped(reserve) if interruption else reserve()
+        if lock is None:
+            raise _SignalError
+        yield held.enter_context(Store.open(path, write=True, lock=lock))
+
+
 def _records(path: Path) -> dict[str, BackendRecord]:
-    """Return the backends of a store, none where there is no store."""
-    if not os.path.lexists(path):
+    """Return the backends of a store, none where there is no store yet."""
+    if is_gone(os.fspath(path)):
         return {}
+    with suppress(OSError):  # which opening it tells
+        if not generations(path):
+            return {}
     with Store.open(path) as store:
         return store.backends()
 
