@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 import termios
+import time
 import wave
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state.rpartition(")")[2].split()[0] not in "XZ"
+
+
+def assert_ends(*pids: int) -> None:
+    """Wait until processes that nobody waits for have ended."""
+    deadline = time.monotonic() + 20
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Cli:

@@ -84,6 +84,7 @@ def test_a_measured_statistic_is_that_of_the_peaks(tmp_path):
     assert np.array_equal(again.profiles, measured.profiles)
 
 
+@pytest.mark.slow
 def test_load_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     import load
 

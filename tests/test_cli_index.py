@@ -274,8 +274,10 @@ def test_a_second_writer_is_told_who_is_first(cli, plugin, folder, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # however slow the second one is to start
-    _, err = cli("index", folder, status=4)
-    first.send_signal(signal.SIGCONT)
+    try:
+        _, err = cli("index", folder, status=4)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert f"is being written by process {first.pid} (afp index -b slow -j 1 " in err
     out, _ = cli("index", "--json", "--wait", "20", "-b", "slow", folder)
     assert statuses(out) == {"added": 4}

@@ -359,15 +359,25 @@ def test_a_store_that_may_not_be_read(filled, music):
         filled.store.chmod(0o755)
 
 
-def test_kernels_that_cannot_be_kept_are_told_in_one_line(indexed, music, tmp_path):
+@pytest.fixture
+def forgetful(indexed, tmp_path):
+    """The command line without a place for compiled kernels."""
     (tmp_path / "file").touch()
-    indexed = type(indexed)(indexed.store, tmp_path)
-    indexed.environment["AFP_CACHE"] = str(tmp_path / "file" / "cache")
+    cli = type(indexed)(indexed.store, tmp_path)
+    cli.environment["AFP_CACHE"] = str(tmp_path / "file" / "cache")
+    return cli
+
+
+def test_kernels_that_cannot_be_kept_are_told_in_one_line(forgetful, tmp_path):
     silence = write_wav(tmp_path / "silence.wav", np.zeros(3 * RATE))  # takes few kernels
-    _, err = indexed("query", silence, status=1)
+    _, err = forgetful("query", silence, status=1)
     warning, answer = err.splitlines()
     assert warning.startswith("afp: warning: kernels are compiled anew in each process: cannot")
     assert warning.endswith("; set AFP_CACHE")
     assert answer.endswith("silence.wav: no match")
-    out, _ = indexed("doctor", status=1)
+
+
+@pytest.mark.slow
+def test_doctor_misses_a_place_for_kernels(forgetful):
+    out, _ = forgetful("doctor", status=1)
     assert "broken  kernels: compiled anew in each process; set AFP_CACHE to a folder" in out

@@ -260,14 +260,21 @@ def test_readers_that_come_and_go_do_not_let_the_catalogue_grow(tmp_path, monkey
             snapshot.close()
 
 
-def test_the_second_writer_waits_and_is_told_for_whom(tmp_path):
+def test_the_second_writer_waits_and_is_told_for_whom(tmp_path, monkeypatch):
     folder = make(tmp_path / "store")
 
     def work(say):
         sys.argv = ["/usr/bin/afp", "index", "my music"]
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         with Store.open(folder, write=True):
             say("open")
-            time.sleep(0.5)
+            signal.sigwait([signal.SIGUSR1])
+
+    pause = time.sleep
+
+    def let_go(seconds):
+        os.kill(writer, signal.SIGUSR1)
+        pause(seconds)
 
     with process(work) as (writer, said):
         said.readline()
@@ -275,6 +282,7 @@ def test_the_second_writer_waits_and_is_told_for_whom(tmp_path):
         with pytest.raises(StoreError, match=f"is being {who}") as caught:
             Store.open(folder, write=True)
         assert "--wait" in caught.value.hint
+        monkeypatch.setattr(time, "sleep", let_go)
         with pytest.warns(UserWarning, match=f"waiting: {folder} is being {who}"):
             Store.open(folder, write=True, wait_seconds=60).close()
 

@@ -164,18 +164,19 @@ def slow_work():
 
 def test_time_that_the_parent_was_suspended_for_does_not_count():
     with Pool(time_wasting_work, n_workers=1, patience_seconds=2.0) as pool:
-        pool.submit(4.3)
+        pool.submit(5.0)
         for _ in range(5):
             pool.collect(timeout_seconds=0.2)
-        time.sleep(2.4)  # as when all are suspended
+        time.sleep(4.0)  # as when all are suspended
         results = run(pool, [])
-    assert results == [(4.3, None)]
+    assert results == [(5.0, None)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere systems limit no memory")
 def test_a_worker_may_hold_so_much_memory_and_no_more():
-    with Pool(greedy_work, n_workers=1, most_bytes=1 << 30) as pool:
-        results = run(pool, [1 << 20, 1 << 31, 1 << 21])
-    assert results == [(1 << 20, 1 << 20), (1 << 31, "refused"), (1 << 21, 1 << 21)]
+    with Pool(greedy_work, n_workers=1, most_bytes=4 << 30) as pool:
+        results = run(pool, [1 << 20, 1 << 33, 1 << 21])
+    assert results == [(1 << 20, 1 << 20), (1 << 33, "refused"), (1 << 21, 1 << 21)]
 
 
 def greedy_work():
