@@ -38,7 +38,8 @@ def _end(number: int) -> None:
     os.write(
         2,
         f"afp: error: ended by {name}: most likely the store is damaged, or its disk cannot be "
-        "read\nhint: `afp check` tells whether the store is whole\n".encode(),
+        "read\nhint: `afp check` tells whether the store is whole; with AFP_DEBUG=1 the system "
+        "keeps what it knows of the crash\n".encode(),
     )
     os._exit(ExitCode.STORE)
 

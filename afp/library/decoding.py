@@ -166,7 +166,7 @@ class _Decoding:
 
     def _next(self) -> F32 | _End:
         if self._decoder is None:
-            return _End(0.0, None)
+            return _Failed("the process that decoded it has ended")
         block = next(self._blocks, None)
         if block is not None:
             return block

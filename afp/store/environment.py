@@ -311,8 +311,11 @@ def _reserve(readers: Path) -> None:
         n_bytes = max(status.st_size, _TABLE_BYTES)
         if 512 * status.st_blocks < n_bytes:
             os.posix_fallocate(handle, 0, n_bytes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise  # else the file system knows no such call
     finally:
-        os.close(handle)
+        os.close(handle)  # with our locks on it: no environment of this path is open yet
 
 
 def _open_lmdb(path: Path, *, create: bool, readonly: bool, lock: bool = True) -> lmdb.Environment:

@@ -113,13 +113,14 @@ class WriterLock:
 
     def share(self) -> Self:
         """Take part in holding it, until `release`."""
-        self._users += 1
+        with _guard:
+            self._users += 1
         return self
 
     def release(self) -> None:
         """Let the next writer in, when this was the last user."""
-        self._users -= 1
         with _guard:
+            self._users -= 1
             if self._users == 0 and _held.get(self._path) == os.getpid():
                 del _held[self._path]
                 os.ftruncate(self._handle, 0)

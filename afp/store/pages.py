@@ -145,8 +145,10 @@ def fault_of(path: Path, txn_id: int, tables: Iterable[bytes] | None) -> str:
     if sys.byteorder != "little" or sys.maxsize < 1 << 32:
         return ""  # pages of another layout, that `check` walks
     with path.open("rb") as file:
-        metas = _metas(os.pread(file.fileno(), _FIRST_BYTES, 0))
-        if metas is None:
+        for _ in range(3):  # a commit may be under way
+            if metas := _metas(os.pread(file.fileno(), _FIRST_BYTES, 0)):
+                break
+        else:
             return "its first pages are damaged"
         _, _, page_bytes, *counts, root, last_page, newest = metas[txn_id & 1]
         n_bytes = (last_page + 1) * page_bytes
