@@ -164,7 +164,7 @@ class _Decoding:
         self._blocks = iter(self._decoder)
         return self._decoder.sample_rate
 
-    def _next(self) -> F32 | _End:
+    def _next(self) -> F32 | _End | _Failed:
         if self._decoder is None:
             return _Failed("the process that decoded it has ended")
         block = next(self._blocks, None)
