@@ -94,6 +94,9 @@ def command(
     ):
         if not searcher.n_tracks:
             terminal.warn("the store is empty; add music to it: afp index PATH")
+        for name, index in searcher.indexes.items():
+            if searcher.n_tracks and not index.n_tracks:
+                terminal.warn(f"no track has fingerprints of {name}; make them: afp index PATH")
         for clip in everything:
             result = searcher.query(
                 clips_in.get(clip, clip),

@@ -68,6 +68,9 @@ def generations(folder: Path) -> list[int]:
     )
 
 
+_FOREIGN_PAGES = ("LMDB data format", os.strerror(errno.EINVAL))  # what LMDB has no error of
+
+
 @contextmanager
 def translated(path: Path | str) -> Iterator[None]:
     """Turn what LMDB and the system raise into a `StoreError` with a remedy."""
@@ -82,7 +85,9 @@ def translated(path: Path | str) -> Iterator[None]:
     except _DAMAGE as error:
         raise DamagedStoreError(f"{path} is damaged: {error}", hint=ANEW) from error
     except lmdb.Error as error:
-        reason = _reason(path, str(error))
+        reason = _reason(path, str(error).removeprefix(f"{path}: "))
+        if any(sign in reason for sign in _FOREIGN_PAGES):
+            raise DamagedStoreError(f"{path} is damaged: {reason}", hint=ANEW) from error
         hint = _disk_hint(error.args[0] if error.args else 0, reason)
         raise StoreError(f"{path}: {reason}", hint=hint) from error
     except OSError as error:

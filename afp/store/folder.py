@@ -58,6 +58,11 @@ def prepare_folder(path: Path) -> None:
             f"{path} is no afp store: it holds {strange[0]!r}",
             hint="name an empty or a new folder with --db",
         )
+    _require_catalogue(path)
+
+
+def _require_catalogue(path: Path) -> None:
+    """Tell a folder whose catalogue is missing from one that is no store yet."""
     if any((path / SEGMENTS).glob("*.segment")):
         raise DamagedStoreError(
             f"{path} has lost its catalogue, data-*.mdb",
@@ -101,6 +106,7 @@ def open_newest(path: Path) -> Environment:
             if not path.exists():
                 raise StoreError(f"there is no store at {path}", hint="run `afp index` first")
             if not path.is_dir() or not generations(path):
+                _require_catalogue(path)
                 raise StoreError(f"{path} holds no afp store", hint="run `afp index` first")
             newest = data_path(path, generations(path)[-1])
         try:

@@ -160,11 +160,11 @@ def fault_of(path: Path, txn_id: int, tables: Iterable[bytes] | None) -> str:
         wanted = np.full(256, tables is None)
         wanted[[table[0] for table in tables or ()]] = True
         stack, found = np.empty((_DEEPEST, 4), np.int64), np.empty(5, np.int64)
-        with mmap.mmap(file.fileno(), n_bytes, access=mmap.ACCESS_READ) as mapped:
-            memory = np.frombuffer(mapped, np.uint8)
-            halves = memory.view(np.uint16)
-            bad = walk(memory, halves, page_bytes, root, last_page + 1, wanted, stack, found)
-            del memory, halves  # they keep the file mapped
+        # Closed with its last view: a signal may come in between.
+        mapped = mmap.mmap(file.fileno(), n_bytes, access=mmap.ACCESS_READ)
+        memory = np.frombuffer(mapped, np.uint8)
+        halves = memory.view(np.uint16)
+        bad = walk(memory, halves, page_bytes, root, last_page + 1, wanted, stack, found)
     if bad >= 0:
         return f"page {bad} is damaged"
     differs = tables is None and found.tolist() != counts
