@@ -72,7 +72,7 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0038, 3
 NULL = NullModel(score=-0.4, decay=0.54, hours=math.inf)
 
 # Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
-PLACE_NULL = NullModel(score=-3.9, decay=1.2, hours=math.inf)
+PLACE_NULL = NullModel(score=-4.3, decay=0.9, hours=math.inf)
 
 
 class Backend:
