@@ -77,14 +77,15 @@ def look(snapshot, rng):
 
 def write(folder, seed):
     """Add, remove, forget, merge and compact for ever."""
-    manifest.TAIL_TRACKS, manifest.FAN_OUT, manifest._SMALLEST = 3, 2, 1000
-    index_writer.BATCH_TRACKS, store_module.FREE_BYTES = 4, 1 << 16
-    store_module.WORKING_FREE_BYTES = 1 << 18
     rng = np.random.default_rng(seed)
     number = 0
 
     def work(say):
         nonlocal number
+        # In a process of its own.
+        manifest.TAIL_TRACKS, manifest.FAN_OUT, manifest._SMALLEST = 3, 2, 1000
+        index_writer.BATCH_TRACKS, store_module.FREE_BYTES = 4, 1 << 16
+        store_module.WORKING_FREE_BYTES = 1 << 18
         while True:
             with Store.open(folder, write=True) as store:
                 for _ in range(10):
