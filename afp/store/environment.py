@@ -134,7 +134,6 @@ class Environment:
             self._reader_lock = ReaderLock(path.parent)
             self._lmdb = _open_lmdb(path, create=False, readonly=True, lock=False)
         try:
-            self._require_whole()
             if writable:
                 self._lmdb.reader_check()
         except BaseException:
@@ -280,15 +279,6 @@ class Environment:
     def _n_page_bytes(self) -> int:
         """Return the size of all pages up to the last."""
         return int(self._lmdb.info()["last_pgno"] + 1) * int(self._lmdb.stat()["psize"])
-
-    def _require_whole(self) -> None:
-        """Refuse a file that ends before its last page: reading there would kill the process."""
-        expected = self._n_page_bytes()
-        if 0 < self.n_bytes() < expected:
-            raise DamagedStoreError(
-                f"{self.path} is cut short: {self.n_bytes()} bytes instead of {expected}",
-                hint=ANEW,
-            )
 
     def _require_own_process(self) -> None:
         if os.getpid() != self._pid:

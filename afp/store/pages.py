@@ -151,22 +151,25 @@ def fault_of(path: Path, txn_id: int, tables: Iterable[bytes] | None) -> str:
         else:
             return "its first pages are damaged"
         _, _, page_bytes, *counts, root, last_page, newest = metas[txn_id & 1]
-        n_bytes = (last_page + 1) * page_bytes
+        n_pages = min(last_page + 1, os.fstat(file.fileno()).st_size // page_bytes)
+        is_short = n_pages <= last_page
+        if is_short:
+            # LMDB leaves pages at the end unwritten that one transaction has taken and given back.
+            # That no other is missing is seen by a walk of all.
+            tables = None
         if newest != txn_id or root == _NO_PAGE:
             # Two commits later already, of a store that was walked before; or an empty one.
             return "its tables are lost" if newest == txn_id and counts[-1] else ""
-        if os.fstat(file.fileno()).st_size < n_bytes:
-            return "it is cut short"
         wanted = np.full(256, tables is None)
         wanted[[table[0] for table in tables or ()]] = True
         stack, found = np.empty((_DEEPEST, 4), np.int64), np.empty(5, np.int64)
         # Closed with its last view: a signal may come in between.
-        mapped = mmap.mmap(file.fileno(), n_bytes, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(file.fileno(), n_pages * page_bytes, access=mmap.ACCESS_READ)
         memory = np.frombuffer(mapped, np.uint8)
         halves = memory.view(np.uint16)
-        bad = walk(memory, halves, page_bytes, root, last_page + 1, wanted, stack, found)
+        bad = walk(memory, halves, page_bytes, root, n_pages, wanted, stack, found)
     if bad >= 0:
-        return f"page {bad} is damaged"
+        return "it is cut short" if is_short else f"page {bad} is damaged"
     differs = tables is None and found.tolist() != counts
     return f"it holds {found.tolist()} where it counts {counts}" if differs else ""
 
