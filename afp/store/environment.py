@@ -200,10 +200,14 @@ class Environment:
         """
         if self._walked is None or (tables is not None and tables <= self._walked):
             return
+        # A file that was replaced was walked for that.
         if self.replaced():
             return
         with translated(self.path), self.read() as pin:
-            fault = fault_of(self.path, pin.id(), tables)
+            try:
+                fault = fault_of(self.path, pin.id(), tables)
+            except FileNotFoundError:
+                return
         if fault:
             raise DamagedStoreError(f"{self.path} is damaged: {fault}", hint=ANEW)
         self._walked = tables
