@@ -120,6 +120,8 @@ def main() -> None:
     except OutputError as error:
         terminal.error(error)
         raise SystemExit(error.exit_code) from None
+    finally:
+        interrupt.ignore()
 
 
 def _open_standard_streams() -> None:

@@ -27,6 +27,12 @@ def install() -> None:
     sys.unraisablehook = _end
 
 
+def ignore() -> None:
+    """Take no more signals: what was to be done is done and told, and so is its status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def tell() -> None:
     """Say that the program was interrupted."""
     try:

@@ -134,6 +134,9 @@ class Environment:
             self._reader_lock = ReaderLock(path.parent)
             self._lmdb = _open_lmdb(path, create=False, readonly=True, lock=False)
         try:
+            if 0 < self.n_bytes() < self._n_page_bytes():
+                # Mostly cut short, which ends who reads on; LMDB may have left out free pages, too.
+                self.require_sound()
             if writable:
                 self._lmdb.reader_check()
         except BaseException:
