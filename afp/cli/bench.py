@@ -105,14 +105,8 @@ class _Lengths(click.ParamType):  # type: ignore[type-arg]
     metavar="N",
     help="Clips of indexed music for each row and length.",
 )
-@click.option(
-    "-b",
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="Backend, or fused for several as one; may repeat.  "
-    "[default: those of the store, else shazam]",
+@options.backends(
+    "Backend, or fused for several as one; may repeat.  [default: those of the store, else shazam]"
 )
 @options.parameters
 @click.option(

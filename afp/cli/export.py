@@ -26,14 +26,7 @@ from afp.errors import ExitCode, UsageError
 )
 @click.argument("which", nargs=-1, metavar="[ID|PATH|CONTENT]...")
 @options.store
-@click.option(
-    "-b",
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="Only fingerprints of this backend; may repeat.  [default: all]",
-)
+@options.backends("Only fingerprints of this backend; may repeat.  [default: all]")
 def command(*, which: tuple[str, ...], store_path: Path, backends: tuple[str, ...]) -> None:
     """Write tracks with their fingerprints to standard output, for `afp import`.
 

@@ -31,14 +31,7 @@ from afp.errors import InputError
     "files", nargs=-1, required=True, type=options.PathType(allow_dash=True), metavar="FILE..."
 )
 @options.store
-@click.option(
-    "-b",
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="Only fingerprints of this backend; may repeat.  [default: all in the stream]",
-)
+@options.backends("Only fingerprints of this backend; may repeat.  [default: all in the stream]")
 @options.wait
 @options.json
 def command(

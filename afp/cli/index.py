@@ -30,14 +30,7 @@ if TYPE_CHECKING:
 )
 @click.argument("paths", nargs=-1, type=options.PathType(), metavar="PATH...")
 @options.store
-@click.option(
-    "-b",
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="Backend; may repeat.  [default: those the store has, else shazam]",
-)
+@options.backends("Backend; may repeat.  [default: those the store has, else shazam]")
 @options.parameters
 @options.files_from
 @options.jobs

@@ -90,6 +90,14 @@ backend = click.option(
     help="Backend, or fused for all that can check one another.  [default: the one the store has]",
 )
 
+
+def backends(help_text: str) -> Callable[[Command], Command]:
+    """Make an option that takes backends."""
+    return click.option(
+        "-b", "--backend", "backends", multiple=True, metavar="NAME", help=help_text
+    )
+
+
 parameters = click.option(
     "-p",
     "--param",

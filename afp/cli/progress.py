@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 0.25
 
 
-class IndexProgress:
-    """Files done, speed against realtime, time to go, failures so far.
+class _Drawing:
+    """What draws a bar until it is left; a context manager."""
 
-    Parameters
-    ----------
-    shown : bool
-        Whether to draw anything.
-    """
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-        self._bar: Progress | None = None
-        self._n_planned = self._n_files = self._n_failed = 0
-        self._audio_seconds = 0.0
+    _bar: "Progress | None" = None
 
     def __enter__(self) -> Self:
         return self
@@ -40,8 +30,27 @@ class IndexProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
+
+
+class IndexProgress(_Drawing):
+    """Files done, speed against realtime, time to go, failures so far.
+
+    Parameters
+    ----------
+    shown : bool
+        Whether to draw anything.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._n_planned = self._n_files = self._n_failed = 0
+        self._audio_seconds = 0.0
 
     def update(self, event: "Planned | FileOutcome") -> None:
         """Take what `afp.library.index` tells its observer."""
@@ -88,7 +97,7 @@ def _bar() -> "Progress":
     )
 
 
-class BenchProgress:
+class BenchProgress(_Drawing):
     """The stage that a benchmark is at, with the time to go; remarks between.
 
     A pipe gets the name of each stage on a line. Nothing draws but `update`: a benchmark forks,
@@ -98,24 +107,7 @@ class BenchProgress:
     def __init__(self) -> None:
         self._shown = terminal.is_interactive(sys.stderr)
         self._stage = ""
-        self._bar: Progress | None = None
         self._drawn = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
 
     def update(self, event: "Stage | Remark") -> None:
         """Take what `afp.bench.run.run` tells its observer."""
@@ -161,7 +153,7 @@ def _stage_bar() -> "Progress":
     )
 
 
-class TransferProgress:
+class TransferProgress(_Drawing):
     """Tracks done, time to go.
 
     Parameters
@@ -175,20 +167,7 @@ class TransferProgress:
     def __init__(self, what: str, *, shown: bool) -> None:
         self._what = what
         self._shown = shown
-        self._bar: Progress | None = None
         self._drawn = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def update(self, n_done: int, n_tracks: int) -> None:
         """Show how many tracks are done, of how many."""
