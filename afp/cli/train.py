@@ -172,7 +172,7 @@ def command(
     chosen = BEST if (out / BEST).exists() else LAST
     finished = run.step >= config.steps
     if finished:
-        terminal.note("sorting the music into cells, for large stores")
+        terminal.note("whitening the embeddings, and sorting them into cells for large stores")
     export(Checkpoint.load(out / chosen), out / MODEL, views.music if finished else None)
     terminal.note(f"the best net so far: {out / MODEL}")
     if not finished:

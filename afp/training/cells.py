@@ -15,23 +15,27 @@ _PASSES = 12
 _LEAST_HOP = 4  # frames
 
 
-def centres(embed: Embedder, music: Pcm, *, seed: int = 0) -> F32:
-    """Cluster the embeddings of music by k-means, on the sphere.
-
-    Returns
-    -------
-    ndarray of float32, shape (c, dimensions)
-        Of length 1; `MOST` of them where there is enough music.
-    """
-    from scipy.cluster.vq import kmeans2
-
+def sampled(embed: Embedder, music: Pcm) -> F32:
+    """Embed music (n, d), as many segments of it as its cells are made of."""
     seconds = int(music.lengths.sum()) / SAMPLE_RATE
     hop_frames = int(seconds / (MOST * MEMBERS) * SAMPLE_RATE / HOP_LENGTH)
     found = []
     for i in range(len(music)):
         powers = mel_powers(music[i].astype(np.float32) / np.float32(FULL_SCALE))
         found.append(embed(powers, hop_frames=max(hop_frames, _LEAST_HOP))[1])
-    embeddings = np.concatenate(found)
+    return np.concatenate(found)
+
+
+def centres(embeddings: F32, *, seed: int = 0) -> F32:
+    """Cluster embeddings (n, d) by k-means, on the sphere.
+
+    Returns
+    -------
+    ndarray of float32, shape (c, d)
+        Of length 1; `MOST` of them where there are enough embeddings.
+    """
+    from scipy.cluster.vq import kmeans2
+
     n = min(MOST, max(len(embeddings) // MEMBERS, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a cell without members stays where it was

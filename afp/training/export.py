@@ -5,14 +5,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from afp.features import log_mel
 from afp.features.embedding import FORMAT, KIND, Embedder, front_end, packed
-from afp.training.cells import centres
+from afp.fingerprint import F32
+from afp.training.cells import centres, sampled
 from afp.training.checkpoint import Checkpoint
 from afp.training.model import Net, n_operations, n_parameters
 from afp.training.pcm import Pcm
+from afp.training.whitening import whitening
 
 
 def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None:
@@ -29,29 +33,12 @@ def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None
     path : Path
         Written whole or not at all.
     music : Pcm, optional
-        What the cells of large stores are made of, in a minute or so; without it the model has
-        none.
+        What the embeddings are whitened by, and the cells of large stores are made of, in a
+        minute or so; without it they are as the net gives them, and there are no cells.
     """
-    import onnx
-
     net = Net.configured(checkpoint.config)
     net.load_state_dict(checkpoint.average)
     net.eval()
-    example = torch.zeros(2, log_mel.N_FRAMES, log_mel.N_BANDS)
-    temporary = path.with_suffix(".partial")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        torch.onnx.export(
-            net,
-            (example,),
-            temporary,
-            input_names=["segments"],
-            output_names=["embeddings"],
-            dynamic_axes={"segments": {0: "n"}, "embeddings": {0: "n"}},
-            dynamo=False,
-        )
-    model = onnx.load(temporary)
-    onnx.checker.check_model(model)
     about = {
         "format": str(FORMAT),
         "kind": KIND,
@@ -64,13 +51,48 @@ def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None
         "parameters": str(n_parameters(net)),
         "operations": str(n_operations(net)),
     }
-    # What it makes of plain sounds goes along: it takes long to compute.
-    embedder = Embedder(_with(model, about), path.name)
-    about["plain"] = packed(embedder.plain())
+    temporary = path.with_suffix(".partial")
     if music is not None:
-        about["centres"] = packed(centres(embedder, music))
+        embeddings = sampled(Embedder(_with(_traced(net, temporary), about), path.name), music)
+        matrix = whitening(embeddings)
+        _map(net.head, matrix)
+        whitened = embeddings @ matrix
+        whitened /= np.linalg.norm(whitened, axis=1, keepdims=True)
+        about["centres"] = packed(centres(whitened))
+    model = _traced(net, temporary)
+    # What it makes of plain sounds goes along: it takes long to compute.
+    about["plain"] = packed(Embedder(_with(model, about), path.name).plain())
     temporary.write_bytes(_with(model, about))
     temporary.replace(path)
+
+
+def _map(head: nn.Linear, matrix: F32) -> None:
+    """Let what a linear layer gives go through a symmetric matrix."""
+    through = torch.from_numpy(matrix)
+    with torch.no_grad():
+        head.weight.copy_(through @ head.weight)
+        head.bias.copy_(through @ head.bias)
+
+
+def _traced(net: Net, path: Path) -> Any:
+    """Return the net as an ONNX model; the file is scratch."""
+    import onnx
+
+    example = torch.zeros(2, log_mel.N_FRAMES, log_mel.N_BANDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            net,
+            (example,),
+            path,
+            input_names=["segments"],
+            output_names=["embeddings"],
+            dynamic_axes={"segments": {0: "n"}, "embeddings": {0: "n"}},
+            dynamo=False,
+        )
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    return model
 
 
 def _with(model: Any, metadata: dict[str, str]) -> bytes:
