@@ -14,13 +14,15 @@ pytest.importorskip("onnx", reason="pip install 'afp[train]'")
 from afp.errors import InputError, UsageError  # noqa: E402
 from afp.features.embedding import Embedder  # noqa: E402
 from afp.features.log_mel import N_BANDS, N_FRAMES, mel_powers  # noqa: E402
+from afp.training.cells import sampled  # noqa: E402
 from afp.training.checkpoint import Checkpoint  # noqa: E402
 from afp.training.config import Config  # noqa: E402
 from afp.training.export import export  # noqa: E402
 from afp.training.loop import BEST, LAST, Run, Schedule  # noqa: E402
-from afp.training.losses import loss_of, nt_xent, triplet  # noqa: E402
+from afp.training.losses import Memory, lookup, loss_of, nt_xent, triplet  # noqa: E402
 from afp.training.model import Net, n_operations, n_parameters  # noqa: E402
 from afp.training.validation import Validation  # noqa: E402
+from afp.training.whitening import EXPONENT, RIDGE, whitening  # noqa: E402
 
 pytest_plugins = ["training_fixtures"]
 
@@ -90,6 +92,27 @@ def test_losses_equal_the_naive_ones(seed, spread, n_tracks):
     assert found == pytest.approx(naive_triplet(anchors, replicas, tracks, 0.5))
 
 
+def test_a_replica_is_looked_up_among_anchors_that_are_remembered():
+    rng = np.random.default_rng(1)
+    steps = [(unit(rng, 4, 6), np.arange(4) + step) for step in range(3)]
+    memory = Memory(2)
+    for anchors, tracks in steps:
+        memory.add(torch.tensor(anchors), torch.tensor(tracks))
+    replicas = unit(rng, 4, 6)
+    losses = []
+    for i, replica in enumerate(replicas):
+        right = np.exp(replica @ steps[2][0][i] / 0.1)
+        wrong = [
+            np.exp(replica @ anchor / 0.1)
+            for anchors, tracks in steps[1:]
+            for anchor, track in zip(anchors, tracks, strict=True)
+            if track != steps[2][1][i]
+        ]
+        losses.append(-np.log(right / (right + sum(wrong))))
+    found = lookup(torch.tensor(replicas), memory, temperature=0.1).item()
+    assert found == pytest.approx(np.mean(losses))
+
+
 def test_the_short_embedding_is_trained_too():
     rng = np.random.default_rng(0)
     anchors, replicas = (torch.tensor(unit(rng, 6, 16)) for _ in range(2))
@@ -136,10 +159,11 @@ def test_a_few_steps_lower_the_loss(parts, tmp_path):
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(parts, tmp_path):
-    whole, losses = train(tmp_path / "whole", parts)
-    _, before = train(tmp_path / "parts", parts, stop=5)
-    resumed, after = train(tmp_path / "parts", parts)
+@pytest.mark.parametrize("memory", [0, 3])
+def test_a_resumed_run_is_the_uninterrupted_one(parts, tmp_path, memory):
+    whole, losses = train(tmp_path / "whole", parts, memory=memory)
+    _, before = train(tmp_path / "parts", parts, stop=5, memory=memory)
+    resumed, after = train(tmp_path / "parts", parts, memory=memory)
     assert resumed.step == whole.step == 12
     np.testing.assert_allclose(before + after, losses, rtol=1e-3)
     for name, weights in whole.average.state_dict().items():
@@ -198,6 +222,44 @@ def test_the_export_embeds_as_the_net_does(parts, tmp_path):
     assert about["kind"] == "afp-neural"
     assert json.loads(about["front_end"])["n_bands"] == N_BANDS
     assert Config.checked(json.loads(about["config"])) == run.config
+
+
+def test_an_export_with_its_music_whitens_what_the_net_gives(parts, tmp_path):
+    music, *_ = parts
+    train(tmp_path, parts, stop=1)
+    export(Checkpoint.load(tmp_path / LAST), tmp_path / "plain.onnx")
+    export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx", music)
+    plain, white = (
+        Embedder((tmp_path / name).read_bytes(), name) for name in ("plain.onnx", "model.onnx")
+    )
+    matrix = whitening(sampled(plain, music))
+    assert not np.allclose(matrix, np.eye(len(matrix)))
+    powers = mel_powers(music[0].astype(np.float32) / 32768)
+    expected = plain(powers, hop_frames=8)[1] @ matrix
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(white(powers, hop_frames=8)[1], expected, atol=1e-4)
+
+
+def test_whitening_attenuates_what_varies_most():
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+    deviations = np.array([5, 3, 2, 1, 1, 1, 0.5, 0.0])
+    embeddings = (rng.standard_normal((4000, 8)) * deviations @ turn).astype(np.float32)
+    matrix = whitening(embeddings)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+    before, after = (
+        np.linalg.eigvalsh(np.cov(each.T))[::-1] for each in (embeddings, embeddings @ matrix)
+    )
+    assert np.all(np.diff(after) <= 0)  # the order stays
+    assert 1 < after[0] / after[5] < before[0] / before[5] / 4
+    # The share that is left of a variance v: (v / mean + ridge) ** -2 exponent.
+    expected = before * (before / before.mean() + RIDGE) ** (-2 * EXPONENT)
+    np.testing.assert_allclose(after, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [0, 1, 8])
+def test_too_few_embeddings_are_not_whitened(n):
+    np.testing.assert_array_equal(whitening(np.ones((n, 8), np.float32)), np.eye(8))
 
 
 def test_the_cells_of_an_export_are_those_of_its_music(parts, tmp_path):

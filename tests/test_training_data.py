@@ -17,7 +17,7 @@ from afp.training.config import Config
 from afp.training.pcm import Pcm
 from afp.training.sources import Sources
 from afp.training.validation import HOP_SECONDS, Validation
-from afp.training.views import N_NEAR
+from afp.training.views import N_NEAR, Sounding
 
 pytest_plugins = ["training_fixtures"]
 
@@ -25,8 +25,10 @@ QUIET = dict.fromkeys(
     (
         "offset_seconds",
         "key_share",
+        "mix_share",
         "speed_share",
         "room_share",
+        "loudspeaker_share",
         "device_share",
         "noise_share",
         "clip_share",
@@ -101,10 +103,58 @@ def test_a_replica_without_changes_is_the_anchor(parts):
     np.testing.assert_allclose(replicas, anchors, atol=2e-2)
 
 
+def alone(tracks, centres):
+    n = len(tracks)
+    nothing = np.zeros(n, np.int64)
+    return Sounding(np.array(tracks), np.array(centres), nothing, nothing, np.zeros(n, np.float32))
+
+
+def test_both_views_have_the_same_track_mixed_in(parts):
+    mixing = views(parts, **{**QUIET, "mix_share": 1.0, "mix_db": [0.0, 0.0]})
+    plain = views(parts, **QUIET)
+    anchors, replicas, _ = mixing.batch(3)
+    np.testing.assert_allclose(replicas, anchors, atol=2e-2)
+    assert not np.allclose(plain.batch(3).anchors, anchors, atol=0.5)
+
+
+def test_what_is_mixed_is_a_sum(parts):
+    first, second = alone([1, 2], [20_000, 21_000]), alone([5, 6], [30_000, 31_000])
+    mixed = first._replace(
+        others=second.tracks,
+        other_centres=second.centres,
+        gains=np.array([0.5, 0.0], np.float32),
+    )
+    found = views(parts).pieces(mixed.later(np.array([100, 200])), N_NEAR, N_NEAR)
+    one, other = (
+        views(parts).pieces(each.later(np.array([100, 200])), N_NEAR, N_NEAR)
+        for each in (first, second)
+    )
+    np.testing.assert_allclose(found[0], one[0] + 0.5 * other[0], atol=1e-6)
+    np.testing.assert_array_equal(found[1], one[1])
+
+
+def test_a_loudspeaker_colours_the_music_and_not_the_noise(parts):
+    settings = {**QUIET, "noise_share": 1.0, "hard_share": 0.0}
+    sounding = alone([1, 5], [20_000, 30_000])
+    for share, snr_db in ((0.0, 60.0), (1.0, 60.0), (1.0, -60.0)):
+        heard = views(
+            parts, **{**settings, "loudspeaker_share": share, "snr_db": [snr_db, snr_db]}
+        ).heard(sounding, N, np.random.default_rng(0))
+        if share == 0:
+            clean = heard
+        elif snr_db > 0:
+            assert all(np.corrcoef(a, b)[0, 1] < 0.999 for a, b in zip(heard, clean, strict=True))
+        else:
+            noise = views(parts, **{**settings, "snr_db": [-60.0, -60.0]}).heard(
+                sounding, N, np.random.default_rng(0)
+            )
+            assert all(np.corrcoef(a, b)[0, 1] > 0.999 for a, b in zip(heard, noise, strict=True))
+
+
 @pytest.mark.parametrize("n_source", [N_NEAR, 8600, 7840])
 def test_pieces_are_where_and_as_fast_as_they_should_be(parts, n_source):
     middle = 2 * N_NEAR  # in samples as they are played
-    (piece,) = views(parts).pieces(np.array([2]), np.array([2 * n_source]), n_source, N_NEAR)
+    (piece,) = views(parts).pieces(alone([2], [2 * n_source]), n_source, N_NEAR)
     faster = speed(parts[0][2] / np.float32(32767), factor=n_source / N_NEAR)
     expected = faster[middle - SEGMENT_SAMPLES // 2 :][:SEGMENT_SAMPLES]
     # A place is rounded to a sample, which the lower half of the spectrum hardly feels.
@@ -119,10 +169,10 @@ def test_what_is_heard_is_in_time(parts, recordings, tmp_path, monkeypatch):
     rooms = Bank.rooms(pcm(recordings, "rooms", tmp_path), tmp_path / "rooms.bank", seed=0)
     near = (*parts[:2], rooms, parts[3])
     quiet = views(near, **{**QUIET, "room_share": 1.0, "recorded_room_share": 1.0})
-    rows, centres = np.array([4]), np.array([25_000])
-    (clean,) = quiet.pieces(rows, centres, N, N)
+    sounding = alone([4], [25_000])
+    (clean,) = quiet.pieces(sounding, N, N)
     for seed in range(5):
-        (heard,) = quiet.heard(rows, centres, N, np.random.default_rng(seed))
+        (heard,) = quiet.heard(sounding, N, np.random.default_rng(seed))
         spectrum = np.fft.rfft(heard, 2 * len(heard)) * np.fft.rfft(clean, 2 * len(clean)).conj()
         lag = int(np.argmax(np.fft.irfft(spectrum)))
         assert min(lag, 2 * len(heard) - lag) <= 8
@@ -131,10 +181,10 @@ def test_what_is_heard_is_in_time(parts, recordings, tmp_path, monkeypatch):
 @pytest.mark.parametrize("snr_db", [-5.0, 10.0])
 def test_noise_has_the_ratio_asked_for(parts, snr_db):
     settings = {**QUIET, "hard_share": 0.0}
-    rows, centres = np.array([1, 5]), np.array([20_000, 30_000])
+    sounding = alone([1, 5], [20_000, 30_000])
     noisy = views(parts, **{**settings, "noise_share": 1.0, "snr_db": [snr_db, snr_db]})
-    heard = noisy.heard(rows, centres, N, np.random.default_rng(0))
-    clean = noisy.pieces(rows, centres, N, N)
+    heard = noisy.heard(sounding, N, np.random.default_rng(0))
+    clean = noisy.pieces(sounding, N, N)
     ratios = (clean**2).mean(axis=1) / ((heard - clean) ** 2).mean(axis=1)
     np.testing.assert_allclose(10 * np.log10(ratios), snr_db, atol=0.1)
 

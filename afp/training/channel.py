@@ -26,6 +26,7 @@ STRETCH = 1.2  # a recorded room, played slower or faster, is a larger or smalle
 # A source that is far away, or out of sight, sends less sound directly.
 FAR_SHARE, FARTHEST_DB = 0.5, 15.0
 DIRECT_SECONDS = 0.0025
+HIDDEN_SHARE, LONGEST_BUILD_UP = 0.3, 0.1  # seconds: nothing direct, and sound builds up slowly
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,16 @@ def _varied(response: F32, rng: np.random.Generator) -> F32:
 
 
 def _moved_away(response: F32, rng: np.random.Generator) -> F32:
-    """Weaken the direct sound of half of the rooms."""
+    """Weaken the direct sound of half of the rooms, and take it away from some of them."""
     if rng.random() >= FAR_SHARE:
         return response
     direct = int(np.argmax(np.abs(response)))
     reach = round(DIRECT_SECONDS * SAMPLE_RATE)
     far = response.copy()
+    if rng.random() < HIDDEN_SHARE and len(response) > direct + 2 * reach:
+        after = np.maximum(np.arange(len(far)) - (direct + reach), 0) / SAMPLE_RATE
+        far *= (1 - np.exp(-after / rng.uniform(0.005, LONGEST_BUILD_UP))).astype(np.float32)
+        return far
     weaker = 10 ** (-rng.uniform(0, FARTHEST_DB) / 20)
     far[max(direct - reach, 0) : direct + reach] *= np.float32(weaker)
     return far

@@ -1,7 +1,7 @@
 """Everything that a run needs to go on, in one file."""
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Checkpoint:
         The highest validation score yet.
     commit : str
         Of the code; empty where that is not known.
+    memory : list of tuple of Tensor
+        See `afp.training.losses.Memory.state`.
     """
 
     config: Config
@@ -50,6 +52,7 @@ class Checkpoint:
     validations: list[dict[str, Any]]
     best: float
     commit: str
+    memory: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""

@@ -50,15 +50,23 @@ class Config:
         Gradients are scaled down to this norm.
     average_decay : float
         Of the moving average of the weights, which is what is validated and exported.
+    memory : int
+        Steps whose anchors are remembered, for replicas to be looked up among (He et al. 2020,
+        "MoCo"); 0 for none.
     offset_seconds : float
         The replica's centre lies up to so far from the anchor's.
     key_share, key_factor : float
         In this share of the pairs both views are played up to so many times faster or slower:
         music that is not in the folder.
+    mix_share, mix_db : float, tuple of float
+        Both views have another track mixed in, so many dB louder: more music that is not in the
+        folder.
     speed_share, speed_percent : float
         The replica alone is played up to so much faster or slower.
     room_share, recorded_room_share : float
         Replicas in a room, and the share of recorded ones among rooms where there are any.
+    loudspeaker_share : float
+        Replicas whose music alone goes through a device, before the room.
     device_share : float
         Replicas through small microphones, loudspeakers, telephones, equalisers, band limits.
     noise_share : float
@@ -98,14 +106,18 @@ class Config:
     weight_decay: float = 0.02
     gradient_norm: float = 1.0
     average_decay: float = 0.999
+    memory: int = 0
 
     offset_seconds: float = 0.25
     key_share: float = 0.4
     key_factor: float = 1.2
+    mix_share: float = 0.0
+    mix_db: tuple[float, float] = (-12.0, 0.0)
     speed_share: float = 0.4
     speed_percent: float = 4.5
     room_share: float = 0.7
     recorded_room_share: float = 0.5
+    loudspeaker_share: float = 0.0
     device_share: float = 0.6
     noise_share: float = 0.9
     snr_db: tuple[float, float] = (0.0, 10.0)

@@ -16,7 +16,7 @@ from afp.fingerprint import F32
 from afp.training.batches import Batches
 from afp.training.checkpoint import Checkpoint, commit
 from afp.training.config import Config
-from afp.training.losses import loss_of
+from afp.training.losses import Memory, loss_of
 from afp.training.model import Net
 from afp.training.validation import Validation, score
 from afp.training.views import Batch, Views
@@ -95,6 +95,7 @@ class Run:
     net: nn.Module = field(init=False)
     average: nn.Module = field(init=False)
     optimiser: torch.optim.Optimizer = field(init=False)
+    memory: Memory | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -114,6 +115,7 @@ class Run:
             {"params": others, "weight_decay": 0.0},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        self.memory = Memory(self.config.memory) if self.config.memory else None
         if (self.out / LAST).exists():
             self._resume(Checkpoint.load(self.out / LAST))
 
@@ -131,6 +133,9 @@ class Run:
         torch.set_rng_state(state.random)
         self.step, self.seconds, self.best = state.step, state.seconds, state.best
         self.validations = state.validations
+        if self.memory is not None:
+            for anchors, tracks in state.memory:
+                self.memory.add(anchors.to(self.device), tracks.to(self.device))
 
     def save(self, name: str) -> None:
         """Write a checkpoint."""
@@ -145,6 +150,7 @@ class Run:
             validations=self.validations,
             best=self.best,
             commit=commit(),
+            memory=self.memory.state() if self.memory is not None else [],
         ).save(self.out / name)
 
     def train(
@@ -217,7 +223,10 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16):
             embeddings = self.net(segments)
         first, second = embeddings.chunk(2)
-        loss = loss_of(first, second, tracks, config)
+        if self.memory is not None:
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+                self.memory.add(self.average(segments[: len(tracks)]), tracks)
+        loss = loss_of(first, second, tracks, config, self.memory)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), config.gradient_norm)

@@ -1,10 +1,40 @@
 """Contrastive losses over a batch of pairs."""
 
+from collections import deque
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the customary name
 
 from afp.training.config import Config
+
+
+class Memory:
+    """Anchors of the steps before, as the slowly moving average of the net embeds them.
+
+    K. He et al., "Momentum Contrast for Unsupervised Visual Representation Learning" (CVPR 2020).
+
+    Parameters
+    ----------
+    n_steps : int
+        How many steps are remembered.
+    """
+
+    def __init__(self, n_steps: int) -> None:
+        self._steps: deque[tuple[Tensor, Tensor]] = deque(maxlen=n_steps)
+
+    def add(self, anchors: Tensor, tracks: Tensor) -> None:
+        """Remember the anchors (n, d) of a step and their tracks (n,), and forget the oldest."""
+        self._steps.append((anchors, tracks))
+
+    def state(self) -> list[tuple[Tensor, Tensor]]:
+        """Return what a checkpoint keeps: anchors and tracks of each step, the oldest first."""
+        return list(self._steps)
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Return the anchors (m, d) of all steps that are remembered, and their tracks (m,)."""
+        anchors, tracks = zip(*self._steps, strict=True)
+        return torch.cat(anchors), torch.cat(tracks)
 
 
 def nt_xent(anchors: Tensor, replicas: Tensor, tracks: Tensor, *, temperature: float) -> Tensor:
@@ -64,18 +94,57 @@ def triplet(anchors: Tensor, replicas: Tensor, tracks: Tensor, *, margin: float)
     return F.relu(positives - negatives + margin).mean()
 
 
-def loss_of(anchors: Tensor, replicas: Tensor, tracks: Tensor, config: Config) -> Tensor:
-    """Compute the loss that a configuration asks for, over the whole and the short embedding."""
+def lookup(replicas: Tensor, memory: Memory, *, temperature: float) -> Tensor:
+    """Cross entropy of finding each replica's anchor among all that are remembered.
 
-    def one(first: Tensor, second: Tensor) -> Tensor:
+    As a query meets a store: what is distorted against what is clean.
+
+    Parameters
+    ----------
+    replicas : Tensor, shape (n, d)
+        Of length 1, in the order of the anchors that were remembered last.
+    memory : Memory
+    temperature : float
+        As for `nt_xent`.
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    anchors, tracks = memory.all()
+    n = len(replicas)
+    similarities = replicas @ F.normalize(anchors[:, : replicas.shape[1]], dim=1).T / temperature
+    partners = torch.arange(len(tracks) - n, len(tracks), device=tracks.device)
+    candidates = tracks[partners][:, None] != tracks[None]
+    candidates = candidates.scatter(1, partners[:, None], value=True)
+    return F.cross_entropy(similarities.masked_fill(~candidates, -torch.inf), partners)
+
+
+def loss_of(
+    anchors: Tensor,
+    replicas: Tensor,
+    tracks: Tensor,
+    config: Config,
+    memory: Memory | None = None,
+) -> Tensor:
+    """Compute the loss that a configuration asks for, over the whole and the short embedding.
+
+    With a memory, which holds the anchors already, the mean of it and `lookup`.
+    """
+
+    def one(n: int) -> Tensor:
+        first, second = (F.normalize(each[:, :n], dim=1) for each in (anchors, replicas))
         if config.loss == "triplet":
-            return triplet(first, second, tracks, margin=config.margin)
-        return nt_xent(first, second, tracks, temperature=config.temperature)
+            loss = triplet(first, second, tracks, margin=config.margin)
+        else:
+            loss = nt_xent(first, second, tracks, temperature=config.temperature)
+        if memory is not None:
+            loss = (loss + lookup(second, memory, temperature=config.temperature)) / 2
+        return loss
 
-    loss = one(anchors, replicas)
+    loss = one(config.dimensions)
     if n := config.short_dimensions:
-        short = one(F.normalize(anchors[:, :n], dim=1), F.normalize(replicas[:, :n], dim=1))
-        loss = (loss + short) / 2
+        loss = (loss + one(n)) / 2
     return loss
 
 

@@ -55,6 +55,32 @@ class Batch(NamedTuple):
     tracks: I64
 
 
+class Sounding(NamedTuple):
+    """What sounds in segments: a place of a track, and one of another track mixed with it.
+
+    Attributes
+    ----------
+    tracks, centres : ndarray of int64, shape (n_rows,)
+        Tracks, and the middle of each segment in samples of it.
+    others, other_centres : ndarray of int64, shape (n_rows,)
+        The same of the tracks that are mixed in.
+    gains : ndarray of float32, shape (n_rows,)
+        Of these; 0 where there is none.
+    """
+
+    tracks: I64
+    centres: I64
+    others: I64
+    other_centres: I64
+    gains: F32
+
+    def later(self, n_samples: I64) -> "Sounding":
+        """Return what sounds so many samples later (n_rows,)."""
+        return self._replace(
+            centres=self.centres + n_samples, other_centres=self.other_centres + n_samples
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Views:
     """Makes batches of pairs.
@@ -121,24 +147,23 @@ class Views:
         if rng.random() < config.speed_share:
             speed += rng.uniform(-1, 1) * config.speed_percent / 100
         n_near, n_far = _length(N_NEAR * key), _length(N * key * speed)
-        centres = np.array([self._place(track, n_near, rng) for track in tracks.tolist()])
-        anchors = self.pieces(tracks, centres, n_near, N_NEAR)
+        sounding = self._sounding(tracks, n_near, rng)
+        anchors = self.pieces(sounding, n_near, N_NEAR)
         reach = config.offset_seconds * 8000 * n_near / N_NEAR
         offsets = np.rint(rng.uniform(-reach, reach, len(tracks))).astype(np.int64)
-        heard = self.heard(tracks, centres + offsets, n_far, rng)
+        heard = self.heard(sounding.later(offsets), n_far, rng)
         replica_powers = mel_powers(heard)
         _lose_weak(replica_powers, config, rng)
         replicas = normalised(replica_powers)
         _cut_out(replicas, config, rng)
         return normalised(mel_powers(anchors)), replicas
 
-    def pieces(self, tracks: I64, centres: I64, n_source: int, n: int) -> F32:
+    def pieces(self, sounding: Sounding, n_source: int, n: int) -> F32:
         """Cut segments out of tracks, played faster by ``n_source / n``.
 
         Parameters
         ----------
-        tracks, centres : ndarray of int64, shape (n_rows,)
-            The middle of each segment, in samples of the track.
+        sounding : Sounding
         n_source, n : int
             Samples transformed, and samples made of them.
 
@@ -146,24 +171,29 @@ class Views:
         -------
         ndarray of float32, shape (n_rows, SEGMENT_SAMPLES)
         """
-        source = self._source(tracks, centres, n_source, n)
+        source = self._source(sounding, n_source, n)
         if n_source != n:
             source = scipy.fft.irfft(_bins(scipy.fft.rfft(source), n), n, overwrite_x=True)
         return source[:, -_GUARD - SEGMENT_SAMPLES : -_GUARD]
 
-    def heard(self, tracks: I64, centres: I64, n_source: int, rng: np.random.Generator) -> F32:
-        """Cut segments as `pieces` does and send them through rooms, noise and devices.
+    def heard(self, sounding: Sounding, n_source: int, rng: np.random.Generator) -> F32:
+        """Cut segments as `pieces` does and send them through loudspeaker, room, noise, device.
 
-        The room has 2 s of the track's past to reverberate.
+        The room has 2 s of the track's past to reverberate. The loudspeaker colours the music
+        alone, the device at the other end the noise as well.
         """
-        config, n_rows = self.config, len(tracks)
+        config, n_rows = self.config, len(sounding.tracks)
+        played = rng.random(n_rows) < config.loudspeaker_share
+        loudspeakers = rng.integers(self.devices.n_made, size=n_rows).tolist()
         in_room = rng.random(n_rows) < config.room_share
         through = rng.random(n_rows) < config.device_share
         noisy = rng.random(n_rows) < config.noise_share
         rooms = [self._room(rng) for _ in range(n_rows)]
         devices = rng.integers(self.devices.n_made, size=n_rows).tolist()
-        spectra = _bins(scipy.fft.rfft(self._source(tracks, centres, n_source, N)), N)
+        spectra = _bins(scipy.fft.rfft(self._source(sounding, n_source, N)), N)
         for row in range(n_rows):
+            if played[row]:
+                spectra[row] *= self.devices[loudspeakers[row]]
             if in_room[row]:
                 spectra[row] *= self.rooms[rooms[row]]
             if through[row]:
@@ -188,12 +218,30 @@ class Views:
             np.clip(segments[row], -limit, limit, out=segments[row])
         return segments
 
-    def _source(self, tracks: I64, centres: I64, n_source: int, n: int) -> F32:
+    def _sounding(self, tracks: I64, n_near: int, rng: np.random.Generator) -> Sounding:
+        """Draw places of tracks, and what is mixed with some of them."""
+        config, n_rows = self.config, len(tracks)
+        # One of the tracks beside it, which is as much music as it is.
+        others = np.roll(tracks, 1)
+        gains = 10 ** (rng.uniform(*config.mix_db, n_rows) / 20)
+        gains *= (rng.random(n_rows) < config.mix_share) & (others != tracks)
+        centres, other_centres = (
+            np.array([self._place(track, n_near, rng) for track in each.tolist()])
+            for each in (tracks, others)
+        )
+        return Sounding(tracks, centres, others, other_centres, gains.astype(np.float32))
+
+    def _source(self, sounding: Sounding, n_source: int, n: int) -> F32:
         """Cut what becomes n samples, the centre in the middle of the segment at their end."""
         middle = (n - _GUARD - SEGMENT_SAMPLES / 2) * n_source / n
-        source = np.empty((len(tracks), n_source), np.float32)
-        for row, (track, centre) in enumerate(zip(tracks.tolist(), centres.tolist(), strict=True)):
-            self.music.cut(track, round(centre - middle), source[row])
+        source, mixed = np.zeros((2, len(sounding.tracks), n_source), np.float32)
+        for row in range(len(source)):
+            start = round(sounding.centres[row] - middle)
+            self.music.cut(int(sounding.tracks[row]), start, source[row])
+            if sounding.gains[row]:
+                start = round(sounding.other_centres[row] - middle)
+                self.music.cut(int(sounding.others[row]), start, mixed[row])
+        source += sounding.gains[:, None] * mixed
         return source
 
     def _place(self, track: int, n_near: int, rng: np.random.Generator) -> int:
