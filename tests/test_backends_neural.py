@@ -11,11 +11,11 @@ from synthesis import noise, tone
 
 from afp import backends
 from afp.backends import neural
-from afp.backends.neural import Backend
+from afp.backends.neural import BEFORE, FINENESS, HOP_FRAMES, Backend
 from afp.errors import StoreError, UsageError
 from afp.features import embedding
 from afp.features.embedding import Embedder
-from afp.features.log_mel import N_BANDS, SEGMENT_SAMPLES, mel_powers
+from afp.features.log_mel import N_BANDS, N_FRAMES, SEGMENT_SAMPLES, mel_powers, normalised
 from afp.library.choice import backend_of_store
 from afp.store import Store
 
@@ -108,8 +108,30 @@ def test_a_large_store_is_searched_through_cells(tmp_path, monkeypatch):
 def test_a_clip_shorter_than_a_segment_has_no_match(shelf):
     n = SEGMENT_SAMPLES - 1
     assert len(shelf.backend.extract(shelf.songs[0][8000 : 8000 + n], dense=True)) == 0
-    assert len(shelf.backend.extract(shelf.songs[0][8000 : 8001 + n], dense=True)) == 1
+    assert len(shelf.backend.extract(shelf.songs[0][8000 : 8001 + n], dense=True)) == 1 + 2
     assert shelf.query(shelf.songs[0][8000 : 8000 + n]) == []
+
+
+def test_a_segment_sticks_out_at_either_end_of_a_query(shelf):
+    # As what is blank in a segment of a longer clip: at the mean of the frames that there are.
+    clip = shelf.songs[1][8000:18_000]
+    found = shelf.backend.extract(clip, dense=True)
+    assert found.dense["steps"].tolist() == list(range(len(found)))
+    powers = mel_powers(clip)
+    step = HOP_FRAMES // FINENESS
+    for row, place in ((0, -step), (-1, (len(found) - 1 - BEFORE) * step)):
+        segment = np.full((N_FRAMES, N_BANDS), np.nan, np.float32)
+        for frame in range(N_FRAMES):
+            if 0 <= place + frame < len(powers):
+                segment[frame] = powers[place + frame]
+        heard = ~np.isnan(segment[:, 0])
+        assert heard.sum() < N_FRAMES
+        segment[heard] = normalised(segment[heard])
+        segment[~heard] = 0
+        expected = shelf.backend._embed._run(segment[None])[0]
+        np.testing.assert_allclose(found.vectors[row], expected, atol=1e-5)
+    quiet = np.concatenate([clip, np.zeros(8000, np.float32)])
+    assert shelf.backend.extract(quiet, dense=True).dense["steps"][-1] < len(quiet) // 1000
 
 
 def test_the_score_is_the_similarity_at_the_place(shelf):
@@ -121,7 +143,7 @@ def test_the_score_is_the_similarity_at_the_place(shelf):
     assert other.score < 0.8
     assert other.p_false > best.p_false
     assert backend.extract(samples).vectors.shape == (11, 128)
-    assert backend.extract(samples, dense=True).vectors.shape == (41, 128)
+    assert backend.extract(samples, dense=True).vectors.shape == (41 + 2, 128)
 
 
 def test_half_the_dimensions_take_half_the_room_and_find_the_same(tmp_path, shelf):
@@ -291,5 +313,5 @@ def test_the_powers_of_a_query_share_the_frames_of_a_reference():
     samples = noise(5, 1, 8000)
     backend = Backend()
     sparse, dense = backend.extract(samples), backend.extract(samples, dense=True)
-    np.testing.assert_allclose(dense.vectors[::4][: len(sparse)], sparse.vectors, atol=1e-4)
+    np.testing.assert_allclose(dense.vectors[BEFORE::4][: len(sparse)], sparse.vectors, atol=1e-4)
     assert mel_powers(samples).shape[1] == N_BANDS

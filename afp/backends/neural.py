@@ -31,6 +31,7 @@ from afp.matching.voting import rarest
 
 HOP_FRAMES = 16  # log-mel frames from one stored segment to the next
 FINENESS = 4  # segments of a query in a hop
+BEFORE = 1  # steps that the first segment of a query begins before it
 HOP_LENGTH = HOP_FRAMES * log_mel.HOP_LENGTH
 SEGMENT_SECONDS = log_mel.SEGMENT_SAMPLES / log_mel.SAMPLE_RATE
 SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
@@ -138,17 +139,19 @@ class Backend:
     def extract(self, samples: F32, *, dense: bool = False) -> Fingerprint:
         """Fingerprint mono samples (n,) at 8 kHz; see `afp.backends.Backend`."""
         n_frames = -(-len(samples) // HOP_LENGTH)
-        step = FINENESS if dense else 1
         powers = log_mel.mel_powers(samples)
-        places, vectors = self._embed(powers, hop_frames=HOP_FRAMES // step)
-        vectors = self._cut(vectors)
-        frames = (places // step).astype(np.uint32)
         if not dense:
+            frames, vectors = self._embed(powers, hop_frames=HOP_FRAMES)
+            vectors = self._cut(vectors)
             hashes = cells.nearest(vectors, self._centres) if len(self._centres) else None
-            return Fingerprint(n_frames, frames, hashes=hashes, vectors=vectors)
+            return Fingerprint(n_frames, frames.astype(np.uint32), hashes=hashes, vectors=vectors)
+        steps, vectors = self._embed.overhanging(powers, hop_frames=HOP_FRAMES // FINENESS)
+        frames = np.maximum(steps - BEFORE, 0) // FINENESS
         seconds = np.array(len(samples) / self.sample_rate)
-        query = {"steps": places, "seconds": seconds}
-        return Fingerprint(n_frames, frames, vectors=vectors, dense=query)
+        query = {"steps": steps, "seconds": seconds}
+        return Fingerprint(
+            n_frames, frames.astype(np.uint32), vectors=self._cut(vectors), dense=query
+        )
 
     def match(self, query: Fingerprint, index: IndexReader, *, limit: int) -> list[Match]:
         """Look a dense fingerprint up; see `afp.backends.Backend`."""
@@ -191,7 +194,7 @@ class Backend:
         matches = []
         for place in places:
             stored = index.embeddings(place.track_id)
-            centre = round(place.offset_seconds / step_seconds)
+            centre = round(place.offset_seconds / step_seconds - BEFORE * place.speed)
             score, offset = max(
                 (
                     score_at(vectors, stored, at, speed=place.speed, fineness=FINENESS, side=SIDE),
@@ -258,8 +261,8 @@ class Backend:
             for shift in (-1, 0, 1)
         ]
         step = self.hop_seconds / FINENESS
-        offset = step * (alignment.offset + _vertex(*(each.sum() for each in near)))
-        first, last = _stretch(near[1])
+        offset = step * (alignment.offset + BEFORE + _vertex(*(each.sum() for each in near)))
+        first, last = (i - BEFORE for i in _stretch(near[1]))
         lowest, highest = max(0.0, -offset), min(seconds, track.duration_seconds - offset)
         start, end = first * step, (last - 1) * step + SEGMENT_SECONDS
         # A stretch that ends next to where the query or the track does ends there.
@@ -283,7 +286,7 @@ class _Alignment:
     """The best place of the query in a track."""
 
     track_id: int
-    offset: int  # track time minus query time, in steps of the query
+    offset: int  # of the query's first segment from the start of the track, in steps
     score: float
     p_false: float
 

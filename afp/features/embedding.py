@@ -140,9 +140,43 @@ class Embedder:
         embeddings = np.empty((len(places), self.dimensions), np.float32)
         for start in range(0, len(places), _BATCH):
             batch = slice(start, start + _BATCH)
-            heard = log_mel.normalised(segments[places[batch]])
-            (embeddings[batch],) = self._session.run(None, {"segments": heard})
+            embeddings[batch] = self._run(log_mel.normalised(segments[places[batch]]))
         return places, embeddings
+
+    def overhanging(self, powers: F32, *, hop_frames: int) -> tuple[npt.NDArray[np.int64], F32]:
+        """Embed segments as a call does, and one more that sticks out at either end.
+
+        A net that has learned to do with segments that are cut out in part tells these, too.
+
+        Parameters
+        ----------
+        powers, hop_frames
+            As for a call.
+
+        Returns
+        -------
+        places, embeddings
+            As of a call, but that place 0 is a hop before the start; nothing when there is no
+            whole segment.
+        """
+        places, embeddings = self(powers, hop_frames=hop_frames)
+        n_whole = (len(powers) - log_mel.N_FRAMES) // hop_frames + 1
+        if n_whole < 1:
+            return places, embeddings
+        edges = np.array([-1, n_whole])
+        heard = np.stack([log_mel.overhanging(powers, hop_frames * edge) for edge in edges])
+        loud = heard.any(axis=(1, 2))
+        before, after = loud & (edges < 0), loud & (edges > 0)
+        outside = self._run(heard)
+        return (
+            1 + np.concatenate([edges[before], places, edges[after]]),
+            np.concatenate([outside[before], embeddings, outside[after]]),
+        )
+
+    def _run(self, segments: F32) -> F32:
+        embeddings: F32
+        (embeddings,) = self._session.run(None, {"segments": segments})
+        return embeddings
 
 
 def packed(embeddings: F32) -> str:

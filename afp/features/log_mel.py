@@ -117,6 +117,27 @@ def segments(powers: F32, *, hop_frames: int) -> F32:
     return windows[::hop_frames].transpose(0, 2, 1)
 
 
+def overhanging(powers: F32, first: int) -> F32:
+    """Cut and normalise a segment that reaches beyond the start or the end of a signal.
+
+    Parameters
+    ----------
+    powers : ndarray of float32, shape (n_frames, N_BANDS)
+        As from `mel_powers`.
+    first : int
+        Frame that the segment begins with, before the first one if it is negative.
+
+    Returns
+    -------
+    ndarray of float32, shape (N_FRAMES, N_BANDS)
+        As from `normalised`, over the frames that there are; zero, which is their mean, elsewhere.
+    """
+    segment = np.zeros((N_FRAMES, N_BANDS), np.float32)
+    start, stop = max(first, 0), min(first + N_FRAMES, len(powers))
+    segment[start - first : stop - first] = normalised(powers[start:stop])
+    return segment
+
+
 @cache
 def _analysis() -> tuple[F32, int, F32]:
     """Return the window, the first bin in use, and the weights of bins (rows) in bands."""
