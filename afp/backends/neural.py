@@ -44,7 +44,10 @@ LEAST_DIMENSIONS = 16
 
 # Beyond so many stored embeddings (139 hours) only a part of them is looked at.
 MOST_EXACT = 1_000_000
-PROBES, LEAST_PROBES = 256, 4  # cells for all of the query's embeddings, and for each at least
+# Every so many segments of a query are looked up: they are as good together as all of them, and
+# more cells for each find more.
+LOOKED_UP = 3
+PROBES, LEAST_PROBES = 128, 4  # cells for all that are looked up, and for each at least
 MAX_HITS = 2_000_000
 CANDIDATES = 300  # the rivals too must be found among them
 OFFSET_WIDTH = 2  # steps
@@ -228,8 +231,9 @@ class Backend:
         blocks = index.embedding_blocks()
         if index.n_postings <= MOST_EXACT:  # none without cells
             return align(vectors, blocks, fineness=FINENESS, side=SIDE)
+        heard, steps = heard[: len(steps) : LOOKED_UP], steps[::LOOKED_UP]
         n_probe = max(PROBES // len(steps), LEAST_PROBES)
-        rows, hashes = cells.probes(heard[: len(steps)], self._centres, n_probe=n_probe)
+        rows, hashes = cells.probes(heard, self._centres, n_probe=n_probe)
         lists = index.lookup(hashes)
         stretches = cells.promising(
             vectors,

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from afp.compiled import kernel
 from afp.fingerprint import F32, I64, U32
 from afp.index import GAP_FRAMES, EmbeddingBlock, Hits
-from afp.matching.inner_product import UNIT, USUAL_DIMENSIONS, Alignments, align
+from afp.matching.inner_product import MOST_STEPS, UNIT, USUAL_DIMENSIONS, Alignments, align
 
 _ALIKE = 0.3  # similarity from which a hit counts, by the square of what is beyond
-_MOST_WEIGHED = 1 << 16  # hits of a segment that are sorted
+_STEP_BITS = (MOST_STEPS - 1).bit_length()
+_DIGIT_BITS = 11  # of a radix sort: the counts stay in the first-level cache
 _PEAKS_A_TRACK = 4  # at most: one that repeats itself must not crowd out the others
 _STRETCH_BITS = GAP_FRAMES.bit_length() - 1  # of an axis: no two tracks begin in a stretch
 
@@ -191,6 +192,7 @@ def _peaks(
         bases >> _STRETCH_BITS, minlength=(int(hits.positions.max()) >> _STRETCH_BITS) + 1
     )
     latest = np.cumsum(begun) - 1  # the last track that begins in a stretch or before it
+    keys = _sorted_keys(hits, steps, fineness)
     diagonals, rows, weights = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.float32)
     n = _weigh(
         block.codes,
@@ -201,25 +203,45 @@ def _peaks(
         latest,
         _STRETCH_BITS,
         codes,
-        steps,
-        hits.rows,
-        hits.positions,
+        keys,
+        _STEP_BITS,
         fineness,
         _ALIKE,
         diagonals,
         rows,
         weights,
     )
-    heaviest = _largest(weights[:n], _MOST_WEIGHED)
-    order = heaviest[np.argsort(diagonals[heaviest])]
-    heights, where = np.empty(len(order)), np.empty(len(order), np.int64)
-    n = _weighted_peaks(
-        diagonals[order], rows[order], weights[order], width, _PEAKS_A_TRACK, heights, where
-    )
+    heights, where = np.empty(n), np.empty(n, np.int64)
+    n = _weighted_peaks(diagonals[:n], rows[:n], weights[:n], width, _PEAKS_A_TRACK, heights, where)
     highest = _largest(heights[:n], most)
-    best = order[where[highest]]
+    best = where[highest]
     on_track = diagonals[best] - fineness * bases[rows[best]]
     return _Peaks(rows[best], on_track + width // 2, heights[highest])
+
+
+def _sorted_keys(hits: Hits, steps: I64, fineness: int) -> I64:
+    """Return ``diagonal << _STEP_BITS | step`` of each hit, in order.
+
+    What lies side by side in memory is then read one after the other.
+    """
+    n = len(hits.rows)
+    n_bits = (int(hits.positions.max()) * fineness).bit_length()
+    keys, others = np.empty((2, n), np.int64)
+    n_passes = max(-(-n_bits // _DIGIT_BITS), 1)
+    counts = np.empty(1 << _DIGIT_BITS, np.int64)
+    _sort_keys(
+        hits.rows,
+        hits.positions,
+        steps,
+        fineness,
+        _STEP_BITS,
+        _DIGIT_BITS,
+        n_passes,
+        counts,
+        keys,
+        others,
+    )
+    return keys if n_passes % 2 == 0 else others
 
 
 def _largest(values: npt.NDArray[np.floating[Any]], most: int) -> npt.NDArray[np.intp]:
@@ -230,9 +252,42 @@ def _largest(values: npt.NDArray[np.floating[Any]], most: int) -> npt.NDArray[np
 
 
 @kernel(
+    "void(uint32[::1], uint32[::1], int64[::1], int64, int64, int64, int64, int64[::1], int64[::1],"
+    " int64[::1])"
+)
+def _sort_keys(  # type: ignore[no-untyped-def]
+    hit_rows, positions, steps, fineness, step_bits, digit_bits, n_passes, counts, keys, others
+):
+    # A radix sort by the diagonals, the least digit first; the result is in `keys` after an even
+    # number of passes. Diagonals are positive: no track begins as early on its axis as a query is
+    # long.
+    n = len(keys)
+    n_digits = len(counts)
+    for i in range(n):
+        step = steps[hit_rows[i]]
+        keys[i] = ((np.int64(positions[i]) * fineness - step) << step_bits) | step
+    shift = step_bits
+    for turn in range(n_passes):
+        source = keys if turn % 2 == 0 else others
+        target = others if turn % 2 == 0 else keys
+        counts[:] = 0
+        for i in range(n):
+            counts[(source[i] >> shift) & (n_digits - 1)] += 1
+        at = 0
+        for digit in range(n_digits):
+            count = counts[digit]
+            counts[digit] = at
+            at += count
+        for i in range(n):
+            digit = (source[i] >> shift) & (n_digits - 1)
+            target[counts[digit]] = source[i]
+            counts[digit] += 1
+        shift += digit_bits
+
+
+@kernel(
     "int64(int8[::1], int64[::1], int64[::1], float64[::1], int64[::1], int64[::1], int64,"
-    " int16[:, ::1], int64[::1], uint32[::1], uint32[::1], int64, float64,"
-    " int64[::1], int64[::1], float32[::1])"
+    " int16[:, ::1], int64[::1], int64, int64, float64, int64[::1], int64[::1], float32[::1])"
 )
 def _weigh(  # type: ignore[no-untyped-def]
     codes,
@@ -243,20 +298,21 @@ def _weigh(  # type: ignore[no-untyped-def]
     latest,
     stretch_bits,
     queries,
-    steps,
-    hit_rows,
-    positions,
+    keys,
+    step_bits,
     fineness,
     alike,
     diagonals,
     rows,
     weights,
 ):
-    # Writes what is alike enough; returns how many.
+    # Writes what is alike enough, in the order of the keys; returns how many.
     d = queries.shape[1]
     n = 0
-    for i in range(len(positions)):
-        position = np.int64(positions[i])
+    for i in range(len(keys)):
+        step = keys[i] & ((1 << step_bits) - 1)
+        diagonal = keys[i] >> step_bits
+        position = (diagonal + step) // fineness
         row = latest[position >> stretch_bits]
         if row >= 0 and bases[row] > position:
             row -= 1
@@ -264,7 +320,6 @@ def _weigh(  # type: ignore[no-untyped-def]
             continue  # of a track that is removed
         at = starts[row] + (position - bases[row]) * d
         stored = codes[at : at + d]
-        step = steps[hit_rows[i]]
         query = queries[step]
         product = np.int32(0)
         if d == USUAL_DIMENSIONS:
@@ -274,11 +329,11 @@ def _weigh(  # type: ignore[no-untyped-def]
             for j in range(d):
                 product = np.int32(product + np.int32(np.int32(stored[j]) * np.int32(query[j])))
         beyond = product * scales[row] - alike
-        if beyond > 0.0:
-            diagonals[n] = fineness * position - step
-            rows[n] = row
-            weights[n] = beyond * beyond
-            n += 1
+        # No branch on what memory has yet to bring: the next rows are on their way meanwhile.
+        diagonals[n] = diagonal
+        rows[n] = row
+        weights[n] = beyond * beyond
+        n += beyond > 0.0
     return n
 
 
