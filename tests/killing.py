@@ -11,7 +11,7 @@ import lmdb
 STEPS = frozenset(
     [
         *("open", "mkdir", "rename", "replace", "unlink", "truncate", "ftruncate", "pwrite"),
-        *("fsync", "copyfd", "sync"),
+        *("fsync", "sync"),
     ]
 )
 """C functions of `os`, `io` and LMDB after which a folder may be another."""

@@ -410,19 +410,11 @@ class Store:
             self._rewrite_catalogue()
 
     def _rewrite_catalogue(self) -> None:
-        """Put a copy of the data file without free pages in its place."""
-        generation = generations(self.folder)[-1] + 1
-        path = data_path(self.folder, generation)
-        draft = path.with_suffix(".draft")
-        try:
-            self._environment.copy(draft)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink()
-            raise
+        """Put a data file without free pages in the place of this one."""
+        path = data_path(self.folder, generations(self.folder)[-1] + 1)
+        self._environment.rewrite(path)
         try:
             with translated(self.folder):
-                draft.replace(path)
                 sync_folder(self.folder)
             environment = open_newest(self.folder)
         except BaseException:
