@@ -19,7 +19,7 @@ from afp.training.checkpoint import Checkpoint  # noqa: E402
 from afp.training.config import Config  # noqa: E402
 from afp.training.export import export  # noqa: E402
 from afp.training.loop import BEST, LAST, Run, Schedule  # noqa: E402
-from afp.training.losses import Memory, lookup, loss_of, nt_xent, triplet  # noqa: E402
+from afp.training.losses import Memory, info_nce, loss_of, nt_xent, triplet  # noqa: E402
 from afp.training.model import Net, n_operations, n_parameters  # noqa: E402
 from afp.training.validation import Validation  # noqa: E402
 from afp.training.whitening import EXPONENT, RIDGE, whitening  # noqa: E402
@@ -44,6 +44,17 @@ def unit(rng, n, d):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def are_apart(first, second):
+    return not ({*first} - {-1}) & ({*second} - {-1})
+
+
+def some_tracks(rng, n, n_tracks):
+    """Draw which track each pair is of, and for some another one that is mixed in."""
+    tracks = np.arange(n) % n_tracks
+    others = np.where(rng.random(n) < 0.4, rng.integers(0, n_tracks, n), -1)
+    return np.stack([tracks, others], axis=1)
+
+
 def naive_nt_xent(anchors, replicas, tracks, temperature):
     losses = []
     views_ = [*anchors, *replicas]
@@ -53,7 +64,7 @@ def naive_nt_xent(anchors, replicas, tracks, temperature):
         wrong = [
             np.exp(view @ other / temperature)
             for j, other in enumerate(views_)
-            if tracks[j % n] != tracks[i % n]
+            if are_apart(tracks[j % n], tracks[i % n])
         ]
         losses.append(-np.log(right / (right + sum(wrong))))
     return np.mean(losses)
@@ -68,7 +79,7 @@ def naive_triplet(anchors, replicas, tracks, margin):
         others = [
             ((view - other) ** 2).sum()
             for j, other in enumerate(views_)
-            if tracks[j % n] != tracks[i % n]
+            if are_apart(tracks[j % n], tracks[i % n])
         ]
         further = [distance for distance in others if distance > positive]
         negative = min(further) if further else max(others)
@@ -84,7 +95,7 @@ def test_losses_equal_the_naive_ones(seed, spread, n_tracks):
     anchors = unit(rng, 7, 4)
     replicas = anchors + spread * rng.standard_normal(anchors.shape)
     replicas /= np.linalg.norm(replicas, axis=1, keepdims=True)
-    tracks = np.arange(7) % n_tracks
+    tracks = some_tracks(rng, 7, n_tracks)
     tensors = torch.tensor(anchors), torch.tensor(replicas), torch.tensor(tracks)
     found = nt_xent(*tensors, temperature=0.1).item()
     assert found == pytest.approx(naive_nt_xent(anchors, replicas, tracks, 0.1))
@@ -94,7 +105,7 @@ def test_losses_equal_the_naive_ones(seed, spread, n_tracks):
 
 def test_a_replica_is_looked_up_among_anchors_that_are_remembered():
     rng = np.random.default_rng(1)
-    steps = [(unit(rng, 4, 6), np.arange(4) + step) for step in range(3)]
+    steps = [(unit(rng, 4, 6), some_tracks(rng, 4, 6)) for _ in range(3)]
     memory = Memory(2)
     for anchors, tracks in steps:
         memory.add(torch.tensor(anchors), torch.tensor(tracks))
@@ -106,10 +117,10 @@ def test_a_replica_is_looked_up_among_anchors_that_are_remembered():
             np.exp(replica @ anchor / 0.1)
             for anchors, tracks in steps[1:]
             for anchor, track in zip(anchors, tracks, strict=True)
-            if track != steps[2][1][i]
+            if are_apart(track, steps[2][1][i])
         ]
         losses.append(-np.log(right / (right + sum(wrong))))
-    found = lookup(torch.tensor(replicas), memory, temperature=0.1).item()
+    found = info_nce(torch.tensor(replicas), memory, temperature=0.1).item()
     assert found == pytest.approx(np.mean(losses))
 
 
@@ -118,10 +129,21 @@ def test_the_short_embedding_is_trained_too():
     anchors, replicas = (torch.tensor(unit(rng, 6, 16)) for _ in range(2))
     config = Config.checked(SMALL)
     short = [view[:, :8] / view[:, :8].norm(dim=1, keepdim=True) for view in (anchors, replicas)]
-    tracks = torch.arange(6)
+    tracks = torch.from_numpy(some_tracks(rng, 6, 6))
     losses = [nt_xent(*views_, tracks, temperature=0.05) for views_ in ((anchors, replicas), short)]
     expected = sum(losses).item() / 2
     assert loss_of(anchors, replicas, tracks, config).item() == pytest.approx(expected)
+    # With a memory, half of either is that of looking replicas up.
+    memory, memory_of_short = Memory(2), Memory(2)
+    for _ in range(2):
+        memory.add(anchors, tracks)
+        memory_of_short.add(short[0], tracks)
+    found = [
+        info_nce(replicas, memory, temperature=0.05),
+        info_nce(short[1], memory_of_short, temperature=0.05),
+    ]
+    expected = (sum(losses) + sum(found)).item() / 4
+    assert loss_of(anchors, replicas, tracks, config, memory).item() == pytest.approx(expected)
 
 
 def test_embeddings_have_length_1_and_the_default_net_is_small():

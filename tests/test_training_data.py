@@ -17,7 +17,7 @@ from afp.training.config import Config
 from afp.training.pcm import Pcm
 from afp.training.sources import Sources
 from afp.training.validation import HOP_SECONDS, Validation
-from afp.training.views import N_NEAR, Sounding
+from afp.training.views import N_NEAR, Mixture
 
 pytest_plugins = ["training_fixtures"]
 
@@ -93,7 +93,7 @@ def test_batches_are_whole(parts):
 
 @pytest.mark.parametrize(("pairs", "per_track"), [(12, 1), (12, 3), (20, 2)])
 def test_as_many_anchors_of_a_track_as_wanted(parts, pairs, per_track):
-    tracks = views(parts, pairs=pairs, per_track=per_track).batch(0).tracks
+    tracks = views(parts, pairs=pairs, per_track=per_track).batch(0).tracks[:, 0]
     assert len(tracks) == pairs
     assert set(np.unique(tracks, return_counts=True)[1]) == {per_track}
 
@@ -106,7 +106,7 @@ def test_a_replica_without_changes_is_the_anchor(parts):
 def alone(tracks, centres):
     n = len(tracks)
     nothing = np.zeros(n, np.int64)
-    return Sounding(np.array(tracks), np.array(centres), nothing, nothing, np.zeros(n, np.float32))
+    return Mixture(np.array(tracks), np.array(centres), nothing, nothing, np.zeros(n, np.float32))
 
 
 def test_both_views_have_the_same_track_mixed_in(parts):
@@ -115,6 +115,10 @@ def test_both_views_have_the_same_track_mixed_in(parts):
     anchors, replicas, _ = mixing.batch(3)
     np.testing.assert_allclose(replicas, anchors, atol=2e-2)
     assert not np.allclose(plain.batch(3).anchors, anchors, atol=0.5)
+    assert (plain.batch(3).tracks[:, 1] == -1).all()
+    first, second = mixing.batch(3).tracks.T
+    assert sorted(first) == sorted(second)  # each is mixed in once
+    assert (first != second).all()
 
 
 def test_what_is_mixed_is_a_sum(parts):
@@ -124,9 +128,9 @@ def test_what_is_mixed_is_a_sum(parts):
         other_centres=second.centres,
         gains=np.array([0.5, 0.0], np.float32),
     )
-    found = views(parts).pieces(mixed.later(np.array([100, 200])), N_NEAR, N_NEAR)
+    found = views(parts).pieces(mixed.shifted(np.array([100, 200])), N_NEAR, N_NEAR)
     one, other = (
-        views(parts).pieces(each.later(np.array([100, 200])), N_NEAR, N_NEAR)
+        views(parts).pieces(each.shifted(np.array([100, 200])), N_NEAR, N_NEAR)
         for each in (first, second)
     )
     np.testing.assert_allclose(found[0], one[0] + 0.5 * other[0], atol=1e-6)
@@ -135,18 +139,18 @@ def test_what_is_mixed_is_a_sum(parts):
 
 def test_a_loudspeaker_colours_the_music_and_not_the_noise(parts):
     settings = {**QUIET, "noise_share": 1.0, "hard_share": 0.0}
-    sounding = alone([1, 5], [20_000, 30_000])
+    mixture = alone([1, 5], [20_000, 30_000])
     for share, snr_db in ((0.0, 60.0), (1.0, 60.0), (1.0, -60.0)):
         heard = views(
             parts, **{**settings, "loudspeaker_share": share, "snr_db": [snr_db, snr_db]}
-        ).heard(sounding, N, np.random.default_rng(0))
+        ).heard(mixture, N, np.random.default_rng(0))
         if share == 0:
             clean = heard
         elif snr_db > 0:
             assert all(np.corrcoef(a, b)[0, 1] < 0.999 for a, b in zip(heard, clean, strict=True))
         else:
             noise = views(parts, **{**settings, "snr_db": [-60.0, -60.0]}).heard(
-                sounding, N, np.random.default_rng(0)
+                mixture, N, np.random.default_rng(0)
             )
             assert all(np.corrcoef(a, b)[0, 1] > 0.999 for a, b in zip(heard, noise, strict=True))
 
@@ -169,22 +173,48 @@ def test_what_is_heard_is_in_time(parts, recordings, tmp_path, monkeypatch):
     rooms = Bank.rooms(pcm(recordings, "rooms", tmp_path), tmp_path / "rooms.bank", seed=0)
     near = (*parts[:2], rooms, parts[3])
     quiet = views(near, **{**QUIET, "room_share": 1.0, "recorded_room_share": 1.0})
-    sounding = alone([4], [25_000])
-    (clean,) = quiet.pieces(sounding, N, N)
+    mixture = alone([4], [25_000])
+    (clean,) = quiet.pieces(mixture, N, N)
     for seed in range(5):
-        (heard,) = quiet.heard(sounding, N, np.random.default_rng(seed))
+        (heard,) = quiet.heard(mixture, N, np.random.default_rng(seed))
         spectrum = np.fft.rfft(heard, 2 * len(heard)) * np.fft.rfft(clean, 2 * len(clean)).conj()
         lag = int(np.argmax(np.fft.irfft(spectrum)))
         assert min(lag, 2 * len(heard) - lag) <= 8
 
 
+def test_a_room_out_of_sight_is_late_and_not_early(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(channel, "N_MADE_ROOMS", 20)
+    monkeypatch.setattr(channel, "FAR_SHARE", 1.0)
+    strongest = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(channel, "HIDDEN_SHARE", share)
+        monkeypatch.setattr(channel, "FARTHEST_DB", 0.0)
+        rooms = Bank.rooms(None, tmp_path / f"{share}.bank", seed=0)
+        responses = np.stack([np.fft.irfft(rooms[i]) for i in range(20)])
+        np.testing.assert_allclose((responses**2).sum(axis=1), 1, atol=1e-3)
+        early = (responses[:, -N // 8 :] ** 2).sum(axis=1)
+        assert early.max() < 1e-6
+        strongest[share] = np.abs(responses).argmax(axis=1) / 8000
+    assert not strongest[0.0].any()
+    assert np.median(strongest[1.0]) > 0.005
+
+
+def test_what_hardly_reverberates_hides_nothing(monkeypatch):
+    monkeypatch.setattr(channel, "FAR_SHARE", 1.0)
+    monkeypatch.setattr(channel, "HIDDEN_SHARE", 1.0)
+    dry = np.zeros(400, np.float32)
+    dry[10], dry[30:] = 1, 1e-4
+    moved = channel._moved_away(dry, np.random.default_rng(0))
+    assert np.argmax(np.abs(moved)) == 10
+
+
 @pytest.mark.parametrize("snr_db", [-5.0, 10.0])
 def test_noise_has_the_ratio_asked_for(parts, snr_db):
     settings = {**QUIET, "hard_share": 0.0}
-    sounding = alone([1, 5], [20_000, 30_000])
+    mixture = alone([1, 5], [20_000, 30_000])
     noisy = views(parts, **{**settings, "noise_share": 1.0, "snr_db": [snr_db, snr_db]})
-    heard = noisy.heard(sounding, N, np.random.default_rng(0))
-    clean = noisy.pieces(sounding, N, N)
+    heard = noisy.heard(mixture, N, np.random.default_rng(0))
+    clean = noisy.pieces(mixture, N, N)
     ratios = (clean**2).mean(axis=1) / ((heard - clean) ** 2).mean(axis=1)
     np.testing.assert_allclose(10 * np.log10(ratios), snr_db, atol=0.1)
 
@@ -245,6 +275,8 @@ def unit(rows):
         (["snr_db=[1,2,3]"], r"snr_db=\[1, 2, 3\] is not what is wanted"),
         (["loss=l2"], "there is no loss 'l2'"),
         (["noise_share=2"], "noise_share=2.0 is no share"),
+        (["memory=-1"], "memory=-1 are no steps"),
+        (["mix_db=[0,-12]"], r"mix_db=\[0.0,-12.0\] is no range"),
         (["short_dimensions=128"], "not below dimensions=128"),
         (["channels=[32]"], "3 numbers of blocks for 1 stages"),
     ],

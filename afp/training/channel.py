@@ -26,7 +26,11 @@ STRETCH = 1.2  # a recorded room, played slower or faster, is a larger or smalle
 # A source that is far away, or out of sight, sends less sound directly.
 FAR_SHARE, FARTHEST_DB = 0.5, 15.0
 DIRECT_SECONDS = 0.0025
-HIDDEN_SHARE, LONGEST_BUILD_UP = 0.3, 0.1  # seconds: nothing direct, and sound builds up slowly
+
+# Of these, so many are out of sight: nothing comes directly, and the sound builds up.
+HIDDEN_SHARE = 0.3
+SHORTEST_BUILD_UP, LONGEST_BUILD_UP = 0.005, 0.1  # seconds to 1 - 1/e
+LEAST_REVERBERANT = 1e-3  # of the energy; a device that hardly reverberates hides nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,15 @@ class Bank:
                 assert recorded is not None
                 whole = recorded[i].astype(np.float32)
                 for variant in range(VARIANTS):
-                    response = _moved_away(_varied(whole, rng), rng) if variant else whole
+                    near = _varied(whole, rng) if variant else whole
+                    response = _moved_away(near, rng) if variant else whole
                     if response.any():
-                        _spectrum(response).tofile(file)
+                        _spectrum(response, _direct(near)).tofile(file)
                         n_recorded += 1
             for _ in range(N_MADE_ROOMS):
                 t60 = float(np.exp(rng.uniform(np.log(SHORTEST_T60), np.log(LONGEST_T60))))
                 response = room.response(t60=t60, sample_rate=SAMPLE_RATE, rng=rng)
-                _spectrum(_moved_away(response, rng)).tofile(file)
+                _spectrum(_moved_away(response, rng), _direct(response)).tofile(file)
         return cls(into, n_recorded, N_MADE_ROOMS)
 
     @classmethod
@@ -97,7 +102,7 @@ class Bank:
                 response[0] = 1
                 for change in _CHAINS[i % len(_CHAINS)]:
                     response = change(response, rng)
-                _spectrum(response).tofile(file)
+                _spectrum(response, 0).tofile(file)
         return cls(into, 0, N_DEVICES)
 
 
@@ -106,8 +111,7 @@ def _varied(response: F32, rng: np.random.Generator) -> F32:
     factor = STRETCH ** rng.uniform(-1, 1)
     response = time_pitch.speed(response, factor=factor)
     t60 = float(np.exp(rng.uniform(np.log(0.3), np.log(5.0))))  # of the additional decay
-    direct = int(np.argmax(np.abs(response)))
-    after = np.maximum(np.arange(len(response)) - direct, 0) / np.float32(SAMPLE_RATE * t60)
+    after = np.maximum(np.arange(len(response)) - _direct(response), 0) / (SAMPLE_RATE * t60)
     damped: F32 = response * np.exp(np.float32(-np.log(1000)) * after.astype(np.float32))
     return damped
 
@@ -116,24 +120,29 @@ def _moved_away(response: F32, rng: np.random.Generator) -> F32:
     """Weaken the direct sound of half of the rooms, and take it away from some of them."""
     if rng.random() >= FAR_SHARE:
         return response
-    direct = int(np.argmax(np.abs(response)))
-    reach = round(DIRECT_SECONDS * SAMPLE_RATE)
+    direct, reach = _direct(response), round(DIRECT_SECONDS * SAMPLE_RATE)
     far = response.copy()
-    if rng.random() < HIDDEN_SHARE and len(response) > direct + 2 * reach:
+    if rng.random() < HIDDEN_SHARE:
         after = np.maximum(np.arange(len(far)) - (direct + reach), 0) / SAMPLE_RATE
-        far *= (1 - np.exp(-after / rng.uniform(0.005, LONGEST_BUILD_UP))).astype(np.float32)
-        return far
+        build_up = rng.uniform(SHORTEST_BUILD_UP, LONGEST_BUILD_UP)
+        hidden: F32 = far * (1 - np.exp(-after / build_up)).astype(np.float32)
+        if np.sum(hidden**2) > LEAST_REVERBERANT * np.sum(far**2):
+            return hidden
     weaker = 10 ** (-rng.uniform(0, FARTHEST_DB) / 20)
     far[max(direct - reach, 0) : direct + reach] *= np.float32(weaker)
     return far
 
 
-def _spectrum(response: F32) -> C64:
-    """Transform a response of unit energy, its strongest tap at time 0.
+def _direct(response: F32) -> int:
+    """Return when the direct sound comes, in samples: the strongest tap."""
+    return int(np.argmax(np.abs(response)))
 
-    What comes before that tap wraps around to the end; what is longer than `N` is cut off.
+
+def _spectrum(response: F32, direct: int) -> C64:
+    """Transform a response of unit energy, its direct sound at time 0.
+
+    What comes before that wraps around to the end; what is longer than `N` is cut off.
     """
-    direct = int(np.argmax(np.abs(response)))
     before, after = response[max(direct - N // 8, 0) : direct], response[direct:]
     padded = np.zeros(N, np.float32)
     padded[: min(len(after), N - len(before))] = after[: N - len(before)]

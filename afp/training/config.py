@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
+import numpy as np
+
 from afp.errors import UsageError
 
 LOSSES = ("nt_xent", "triplet")
@@ -32,7 +34,7 @@ class Config:
     loss : str
         ``nt_xent`` (Chang et al. 2021) or ``triplet`` (Now Playing).
     temperature : float
-        Of NT-Xent.
+        Of NT-Xent, and of looking replicas up.
     margin : float
         Of the triplet loss, between squared distances.
     steps : int
@@ -51,16 +53,16 @@ class Config:
     average_decay : float
         Of the moving average of the weights, which is what is validated and exported.
     memory : int
-        Steps whose anchors are remembered, for replicas to be looked up among (He et al. 2020,
-        "MoCo"); 0 for none.
+        Latest steps, the current one included, whose anchors are remembered for replicas to be
+        looked up among (He et al. 2020, "MoCo"); 0 for none.
     offset_seconds : float
         The replica's centre lies up to so far from the anchor's.
     key_share, key_factor : float
         In this share of the pairs both views are played up to so many times faster or slower:
         music that is not in the folder.
     mix_share, mix_db : float, tuple of float
-        Both views have another track mixed in, so many dB louder: more music that is not in the
-        folder.
+        Pairs with another track mixed in, and its gain where both are scaled to full scale: more
+        music that is not in the folder.
     speed_share, speed_percent : float
         The replica alone is played up to so much faster or slower.
     room_share, recorded_room_share : float
@@ -150,7 +152,14 @@ class Config:
         for name in ("steps", "pairs", "per_track", "dimensions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} trains nothing", hint="1 or more")
+        if self.memory < 0:
+            raise UsageError(f"memory={self.memory} are no steps", hint="0 for none, or more")
         for field in dataclasses.fields(self):
+            if field.name.endswith("_db") and not np.all(np.diff(getattr(self, field.name)) >= 0):
+                low, high = getattr(self, field.name)
+                raise UsageError(
+                    f"{field.name}=[{low},{high}] is no range", hint="give the lower one first"
+                )
             if field.name.endswith("_share") and not 0 <= getattr(self, field.name) <= 1:
                 raise UsageError(
                     f"{field.name}={getattr(self, field.name)} is no share", hint="choose 0 to 1"

@@ -10,7 +10,7 @@ from afp.training.config import Config
 
 
 class Memory:
-    """Anchors of the steps before, as the slowly moving average of the net embeds them.
+    """Anchors of the latest steps, as the slowly moving average of the net embeds them.
 
     K. He et al., "Momentum Contrast for Unsupervised Visual Representation Learning" (CVPR 2020).
 
@@ -24,7 +24,7 @@ class Memory:
         self._steps: deque[tuple[Tensor, Tensor]] = deque(maxlen=n_steps)
 
     def add(self, anchors: Tensor, tracks: Tensor) -> None:
-        """Remember the anchors (n, d) of a step and their tracks (n,), and forget the oldest."""
+        """Remember the anchors (n, d) of a step and their tracks (n, 2); forget the oldest."""
         self._steps.append((anchors, tracks))
 
     def state(self) -> list[tuple[Tensor, Tensor]]:
@@ -32,7 +32,7 @@ class Memory:
         return list(self._steps)
 
     def all(self) -> tuple[Tensor, Tensor]:
-        """Return the anchors (m, d) of all steps that are remembered, and their tracks (m,)."""
+        """Return the anchors (m, d) of all steps that are remembered, and their tracks (m, 2)."""
         anchors, tracks = zip(*self._steps, strict=True)
         return torch.cat(anchors), torch.cat(tracks)
 
@@ -46,8 +46,8 @@ def nt_xent(anchors: Tensor, replicas: Tensor, tracks: Tensor, *, temperature: f
     ----------
     anchors, replicas : Tensor, shape (n, d)
         Of length 1; row i of both are a pair.
-    tracks : Tensor of int64, shape (n,)
-        Which track each pair is of.
+    tracks : Tensor of int64, shape (n, 2)
+        Which track each pair is of, and which one is mixed in, −1 for none.
     temperature : float
         The smaller, the more the nearest wrong views count.
 
@@ -73,8 +73,8 @@ def triplet(anchors: Tensor, replicas: Tensor, tracks: Tensor, *, margin: float)
     ----------
     anchors, replicas : Tensor, shape (n, d)
         Of length 1; row i of both are a pair.
-    tracks : Tensor of int64, shape (n,)
-        Which track each pair is of.
+    tracks : Tensor of int64, shape (n, 2)
+        Which track each pair is of, and which one is mixed in, −1 for none.
     margin : float
         By which the negative's squared distance shall exceed the partner's.
 
@@ -94,10 +94,11 @@ def triplet(anchors: Tensor, replicas: Tensor, tracks: Tensor, *, margin: float)
     return F.relu(positives - negatives + margin).mean()
 
 
-def lookup(replicas: Tensor, memory: Memory, *, temperature: float) -> Tensor:
+def info_nce(replicas: Tensor, memory: Memory, *, temperature: float) -> Tensor:
     """Cross entropy of finding each replica's anchor among all that are remembered.
 
-    As a query meets a store: what is distorted against what is clean.
+    As a query meets a store: what is distorted against what is clean (van den Oord et al. 2018,
+    "Representation learning with contrastive predictive coding").
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def lookup(replicas: Tensor, memory: Memory, *, temperature: float) -> Tensor:
     n = len(replicas)
     similarities = replicas @ F.normalize(anchors[:, : replicas.shape[1]], dim=1).T / temperature
     partners = torch.arange(len(tracks) - n, len(tracks), device=tracks.device)
-    candidates = tracks[partners][:, None] != tracks[None]
+    candidates = _are_apart(tracks[partners], tracks)
     candidates = candidates.scatter(1, partners[:, None], value=True)
     return F.cross_entropy(similarities.masked_fill(~candidates, -torch.inf), partners)
 
@@ -129,7 +130,7 @@ def loss_of(
 ) -> Tensor:
     """Compute the loss that a configuration asks for, over the whole and the short embedding.
 
-    With a memory, which holds the anchors already, the mean of it and `lookup`.
+    With a memory, which holds the anchors already, the mean of it and `info_nce`.
     """
 
     def one(n: int) -> Tensor:
@@ -139,7 +140,7 @@ def loss_of(
         else:
             loss = nt_xent(first, second, tracks, temperature=config.temperature)
         if memory is not None:
-            loss = (loss + lookup(second, memory, temperature=config.temperature)) / 2
+            loss = (loss + info_nce(second, memory, temperature=config.temperature)) / 2
         return loss
 
     loss = one(config.dimensions)
@@ -151,4 +152,11 @@ def loss_of(
 def _of_other_tracks(tracks: Tensor) -> Tensor:
     """Tell for each view (row) which views (columns) are of another track."""
     both = torch.cat([tracks, tracks])
-    return both[:, None] != both[None]
+    return _are_apart(both, both)
+
+
+def _are_apart(first: Tensor, second: Tensor) -> Tensor:
+    """Tell which of the first tracks (n, 2) have nothing in common with which second (m, 2)."""
+    same = first[:, None, :, None] == second[None, :, None, :]
+    same &= first[:, None, :, None] >= 0
+    return ~same.any(dim=(2, 3))

@@ -1,5 +1,7 @@
 """Anchors and replicas: a place in a track as it is, and as a microphone far away hears it.
 
+Some places have another track mixed in, in both views: there is more music than the folder holds.
+
 Every draw comes from a generator seeded by (seed, step, group), so that a run that is resumed sees
 what it would have seen. Pairs are made in groups that share their speed factors, since the Fourier
 transforms of a group then run as one. A change of speed is free: a piece of n · f samples is
@@ -44,10 +46,10 @@ class Batch(NamedTuple):
     Attributes
     ----------
     anchors, replicas : ndarray of float16, shape (pairs, N_FRAMES, N_BANDS)
-        Normalised as for the model; row i of both is one place of a track. Eleven bits are far
-        more than noise leaves.
-    tracks : ndarray of int64, shape (pairs,)
-        Which track each row is of.
+        Normalised as for the model; row i of both is one place. Eleven bits are far more than
+        noise leaves.
+    tracks : ndarray of int64, shape (pairs, 2)
+        Which track each row is of, and which one is mixed in, −1 for none.
     """
 
     anchors: npt.NDArray[np.float16]
@@ -55,7 +57,7 @@ class Batch(NamedTuple):
     tracks: I64
 
 
-class Sounding(NamedTuple):
+class Mixture(NamedTuple):
     """What sounds in segments: a place of a track, and one of another track mixed with it.
 
     Attributes
@@ -74,8 +76,8 @@ class Sounding(NamedTuple):
     other_centres: I64
     gains: F32
 
-    def later(self, n_samples: I64) -> "Sounding":
-        """Return what sounds so many samples later (n_rows,)."""
+    def shifted(self, n_samples: I64) -> "Mixture":
+        """Return what sounds so many samples (n_rows,) later."""
         return self._replace(
             centres=self.centres + n_samples, other_centres=self.other_centres + n_samples
         )
@@ -120,24 +122,28 @@ class Views:
         tracks = np.repeat(tracks, config.per_track)[: config.pairs]
         rng.shuffle(tracks)
         anchors, replicas = np.empty((2, config.pairs, N_FRAMES, N_BANDS), np.float16)
+        sounding = np.empty((config.pairs, 2), np.int64)
         for group, first in enumerate(range(0, config.pairs, GROUP)):
             rows = slice(first, first + GROUP)
             draws = np.random.default_rng((config.seed, step, group))
-            anchors[rows], replicas[rows] = self.group(tracks[rows], draws)
-        return Batch(anchors, replicas, tracks)
+            others = np.roll(tracks, 1)[rows]  # with the next group's: no track is mixed twice
+            anchors[rows], replicas[rows], sounding[rows] = self.group(tracks[rows], others, draws)
+        return Batch(anchors, replicas, sounding)
 
-    def group(self, tracks: I64, rng: np.random.Generator) -> tuple[F32, F32]:
+    def group(self, tracks: I64, others: I64, rng: np.random.Generator) -> tuple[F32, F32, I64]:
         """Make the pairs of some tracks with common speed factors.
 
         Parameters
         ----------
-        tracks : ndarray of int64, shape (n_rows,)
+        tracks, others : ndarray of int64, shape (n_rows,)
+            The tracks, and what may be mixed with them.
         rng : numpy.random.Generator
 
         Returns
         -------
-        tuple of ndarray of float32, shape (n_rows, N_FRAMES, N_BANDS)
-            Anchors and replicas.
+        anchors, replicas : ndarray of float32, shape (n_rows, N_FRAMES, N_BANDS)
+        sounding : ndarray of int64, shape (n_rows, 2)
+            See `Batch.tracks`.
         """
         config = self.config
         key = 1.0
@@ -147,23 +153,24 @@ class Views:
         if rng.random() < config.speed_share:
             speed += rng.uniform(-1, 1) * config.speed_percent / 100
         n_near, n_far = _length(N_NEAR * key), _length(N * key * speed)
-        sounding = self._sounding(tracks, n_near, rng)
-        anchors = self.pieces(sounding, n_near, N_NEAR)
+        mixture = self._mixture(tracks, others, n_near, rng)
+        anchors = self.pieces(mixture, n_near, N_NEAR)
         reach = config.offset_seconds * 8000 * n_near / N_NEAR
         offsets = np.rint(rng.uniform(-reach, reach, len(tracks))).astype(np.int64)
-        heard = self.heard(sounding.later(offsets), n_far, rng)
+        heard = self.heard(mixture.shifted(offsets), n_far, rng)
         replica_powers = mel_powers(heard)
         _lose_weak(replica_powers, config, rng)
         replicas = normalised(replica_powers)
         _cut_out(replicas, config, rng)
-        return normalised(mel_powers(anchors)), replicas
+        second = np.where(mixture.gains > 0, mixture.others, -1)
+        return normalised(mel_powers(anchors)), replicas, np.stack([tracks, second], axis=1)
 
-    def pieces(self, sounding: Sounding, n_source: int, n: int) -> F32:
+    def pieces(self, mixture: Mixture, n_source: int, n: int) -> F32:
         """Cut segments out of tracks, played faster by ``n_source / n``.
 
         Parameters
         ----------
-        sounding : Sounding
+        mixture : Mixture
         n_source, n : int
             Samples transformed, and samples made of them.
 
@@ -171,18 +178,18 @@ class Views:
         -------
         ndarray of float32, shape (n_rows, SEGMENT_SAMPLES)
         """
-        source = self._source(sounding, n_source, n)
+        source = self._source(mixture, n_source, n)
         if n_source != n:
             source = scipy.fft.irfft(_bins(scipy.fft.rfft(source), n), n, overwrite_x=True)
         return source[:, -_GUARD - SEGMENT_SAMPLES : -_GUARD]
 
-    def heard(self, sounding: Sounding, n_source: int, rng: np.random.Generator) -> F32:
+    def heard(self, mixture: Mixture, n_source: int, rng: np.random.Generator) -> F32:
         """Cut segments as `pieces` does and send them through loudspeaker, room, noise, device.
 
         The room has 2 s of the track's past to reverberate. The loudspeaker colours the music
         alone, the device at the other end the noise as well.
         """
-        config, n_rows = self.config, len(sounding.tracks)
+        config, n_rows = self.config, len(mixture.tracks)
         played = rng.random(n_rows) < config.loudspeaker_share
         loudspeakers = rng.integers(self.devices.n_made, size=n_rows).tolist()
         in_room = rng.random(n_rows) < config.room_share
@@ -190,7 +197,7 @@ class Views:
         noisy = rng.random(n_rows) < config.noise_share
         rooms = [self._room(rng) for _ in range(n_rows)]
         devices = rng.integers(self.devices.n_made, size=n_rows).tolist()
-        spectra = _bins(scipy.fft.rfft(self._source(sounding, n_source, N)), N)
+        spectra = _bins(scipy.fft.rfft(self._source(mixture, n_source, N)), N)
         for row in range(n_rows):
             if played[row]:
                 spectra[row] *= self.devices[loudspeakers[row]]
@@ -218,30 +225,29 @@ class Views:
             np.clip(segments[row], -limit, limit, out=segments[row])
         return segments
 
-    def _sounding(self, tracks: I64, n_near: int, rng: np.random.Generator) -> Sounding:
-        """Draw places of tracks, and what is mixed with some of them."""
+    def _mixture(self, tracks: I64, others: I64, n_near: int, rng: np.random.Generator) -> Mixture:
+        """Draw places of tracks, and of what is mixed with some of them."""
         config, n_rows = self.config, len(tracks)
-        # One of the tracks beside it, which is as much music as it is.
-        others = np.roll(tracks, 1)
         gains = 10 ** (rng.uniform(*config.mix_db, n_rows) / 20)
         gains *= (rng.random(n_rows) < config.mix_share) & (others != tracks)
-        centres, other_centres = (
-            np.array([self._place(track, n_near, rng) for track in each.tolist()])
-            for each in (tracks, others)
-        )
-        return Sounding(tracks, centres, others, other_centres, gains.astype(np.float32))
+        centres = np.array([self._place(track, n_near, rng) for track in tracks.tolist()])
+        other_centres = np.zeros(n_rows, np.int64)
+        for row in np.flatnonzero(gains).tolist():
+            other_centres[row] = self._place(int(others[row]), n_near, rng)
+        return Mixture(tracks, centres, others, other_centres, gains.astype(np.float32))
 
-    def _source(self, sounding: Sounding, n_source: int, n: int) -> F32:
+    def _source(self, mixture: Mixture, n_source: int, n: int) -> F32:
         """Cut what becomes n samples, the centre in the middle of the segment at their end."""
         middle = (n - _GUARD - SEGMENT_SAMPLES / 2) * n_source / n
-        source, mixed = np.zeros((2, len(sounding.tracks), n_source), np.float32)
+        source = np.empty((len(mixture.tracks), n_source), np.float32)
+        mixed = np.empty(n_source, np.float32)
         for row in range(len(source)):
-            start = round(sounding.centres[row] - middle)
-            self.music.cut(int(sounding.tracks[row]), start, source[row])
-            if sounding.gains[row]:
-                start = round(sounding.other_centres[row] - middle)
-                self.music.cut(int(sounding.others[row]), start, mixed[row])
-        source += sounding.gains[:, None] * mixed
+            start = round(mixture.centres[row] - middle)
+            self.music.cut(int(mixture.tracks[row]), start, source[row])
+            if mixture.gains[row]:
+                start = round(mixture.other_centres[row] - middle)
+                self.music.cut(int(mixture.others[row]), start, mixed)
+                source[row] += mixture.gains[row] * mixed
         return source
 
     def _place(self, track: int, n_near: int, rng: np.random.Generator) -> int:
