@@ -90,6 +90,15 @@ def test_a_file_with_new_audio_is_a_new_track(cli, folder):
     assert after[str(folder / "song3.wav")]["seconds"] == pytest.approx(12.0)
 
 
+def test_an_empty_file_is_remembered_whoever_decodes(cli, folder, tmp_path):
+    cli.environment["PATH"] = str(tmp_path)  # no ffmpeg there
+    (folder / "empty.wav").touch()
+    assert statuses(cli.index("--json", folder, status=3)[0]) == {"added": 4, "failed": 1}
+    assert statuses(cli.index("--json", folder)[0]) == {"skipped": 5}
+    assert cli("ls", "--failed")[0].startswith(f"{folder / 'empty.wav'}\t")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="there is no ffmpeg on the PATH")
 def test_failures_are_named_remembered_and_tried_again(cli, folder):
     (folder / "garbage.mp3").write_bytes(bytes(range(256)) * 40)
     (folder / "empty.wav").touch()

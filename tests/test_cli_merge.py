@@ -172,7 +172,7 @@ def test_what_was_removed_or_failed_is_not_carried(machines, tmp_path, plugin):
     source = Cli(tmp_path / "one", plugin)
     source("rm", machines / "music" / "0.wav")
     broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"no audio" * 99)
+    broken.touch()
     source("index", "-b", "shazam", broken, status=3)
     assert source("ls", "--failed")[0]
     cli = Cli(tmp_path / "new", plugin)

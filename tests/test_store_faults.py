@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -794,3 +795,63 @@ def test_lmdb_errors_carry_a_remedy():
         with pytest.raises(StoreError, match="/s") as caught, environment.translated(Path("/s")):
             raise error
         assert caught.value.hint
+
+
+def entries_of(path):
+    copy = shutil.copy(path, path.with_suffix(".copy"))  # nothing is opened twice in a process
+    with (
+        lmdb.open(str(copy), subdir=False, readonly=True, lock=False) as catalogue,
+        catalogue.begin() as txn,
+    ):
+        return list(txn.cursor()), catalogue.stat()["leaf_pages"]
+
+
+def test_a_rewritten_catalogue_holds_the_same_on_full_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "_REWRITTEN_AT_ONCE", 64)
+    with Store.open(tmp_path, write=True) as store:
+        for first in range(0, 400, 20):  # content and paths are hashed: their keys come by chance
+            numbers = range(first, first + 20)
+            store.add([new_track(number, fingerprints={}) for number in numbers])
+        before, n_before = entries_of(tmp_path / "data-000001.mdb")
+        store.compact()
+    after, n_after = entries_of(tmp_path / "data-000002.mdb")
+    assert after == before
+    assert n_after < 0.75 * n_before
+
+
+def test_keys_out_of_order_are_not_dropped(tmp_path):
+    with Store.open(tmp_path, write=True) as store:
+        store.add([new_track(number, fingerprints={}) for number in range(3)])
+    path = tmp_path / "data-000001.mdb"
+    content = bytearray(path.read_bytes())
+    key = max(records.path_key(f"/music/{number}") for number in range(3))
+    while (at := content.find(key)) >= 0:
+        content[at : at + len(key)] = bytes(len(key))
+    path.write_bytes(content)
+    shared = environment.Environment.acquire(path)
+    with pytest.raises(StoreError, match="its keys are out of order"):
+        shared.rewrite(tmp_path / "data-000002.mdb")
+    shared.release()
+    assert [file.name for file in tmp_path.glob("data-*") if "lock" not in file.name] == [path.name]
+
+
+def test_a_rewriting_that_ends_after_its_file_has_a_name_ends_the_store(tmp_path, monkeypatch):
+    with Store.open(tmp_path, write=True) as store:
+        store.add([new_track(1, fingerprints={})])
+        replace = Path.replace
+
+        def interrupted(self, target):
+            replace(self, target)
+            if target.name == "data-000002.mdb":
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.compact()
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match="is closed"):
+            store.add([new_track(2, fingerprints={})])
+    with Store.open(tmp_path, write=True) as store:
+        store.add([new_track(2, fingerprints={})])
+        with store.snapshot() as snapshot:
+            assert [track.path for track in snapshot.tracks()] == ["/music/1", "/music/2"]

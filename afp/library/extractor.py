@@ -72,7 +72,7 @@ class Extractor:
             return self._extract(job)
         except InputError as error:
             reason = str(error).removeprefix(f"{job.file.path}: ")
-            return Refused(reason, for_good=_is_about_the_content(error))
+            return Refused(reason, for_good=_is_about_the_content(error, job.file))
         except MemoryError:
             return Refused("takes more memory than there is for it", for_good=False)
         except Exception as error:
@@ -142,6 +142,8 @@ def _state(file: AudioFile) -> _State:
     return _State(AudioFile(file.path, status.st_size, status.st_mtime_ns), status.st_ino)
 
 
-def _is_about_the_content(error: InputError) -> bool:
+def _is_about_the_content(error: InputError, file: AudioFile) -> bool:
     """Tell a file that holds no audio from one that could not be read, or not without ffmpeg."""
-    return not isinstance(error.__cause__, OSError) and shutil.which("ffmpeg") is not None
+    if isinstance(error.__cause__, OSError):
+        return False
+    return file.size == 0 or shutil.which("ffmpeg") is not None

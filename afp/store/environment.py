@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ MAP_BYTES = 1 << 40 if sys.platform == "linux" and sys.maxsize > 1 << 32 else 1 
 _SMALL_MAP_BYTES = 1 << 28
 _MAX_READERS = 1024
 _LITTLE_BYTES = 1 << 20  # that are free on a disk which is as good as full
+_REWRITTEN_AT_ONCE = 1 << 14  # entries, which lie in memory until they are committed
 _TABLE_BYTES = 64 * (_MAX_READERS + 2)  # of readers, with its head
 
 # What LMDB says of pages that make no sense.
@@ -41,6 +43,7 @@ _DAMAGE = (
     lmdb.PanicError,
     lmdb.CursorFullError,
     lmdb.IncompatibleError,
+    lmdb.VersionMismatchError,
     lmdb.BadTxnError,  # after one of the others
 )
 
@@ -144,15 +147,15 @@ class Environment:
             raise
 
     @classmethod
-    def create(cls, path: Path, fill: "Callable[[lmdb.Transaction[Any]], None]") -> None:
-        """Make a new file, filled by one transaction; it has its name once it is complete."""
+    def create(cls, path: Path, fill: "Callable[[Environment], object]") -> None:
+        """Make a new file; it has its name once it is filled."""
         draft = path.with_suffix(".draft")
         with translated(path):
             draft.unlink(missing_ok=True)  # of one that was killed
             try:
                 environment = cls(draft, create=True)
                 try:
-                    environment.write(fill)
+                    fill(environment)
                     environment.sync()
                 finally:
                     environment._close()
@@ -262,11 +265,39 @@ class Environment:
 
         Written in the order of the keys, every page is full; where keys came by chance, they are
         hardly more than half full.
-        """
-        with self.read() as source:
 
-            def fill(txn: "lmdb.Transaction[Any]") -> None:
-                txn.cursor().putmulti(iter(source.cursor()), append=True)
+        Raises
+        ------
+        DamagedStoreError
+            When keys are out of order here.
+        """
+        with translated(self.path), self.read() as source:
+            entries = source.cursor()
+
+            def fill(environment: "Environment") -> None:
+                last = None
+                while True:
+
+                    def append(
+                        txn: "lmdb.Transaction[Any]", last: bytes | None = last
+                    ) -> tuple[int, int]:
+                        if last is None:
+                            entries.first()
+                        else:
+                            entries.set_key(last)
+                            entries.next()
+                        some = islice(entries.iternext(), _REWRITTEN_AT_ONCE)
+                        n_read, n_put = txn.cursor().putmulti(some, append=True)
+                        return n_read, n_put
+
+                    n_read, n_put = environment.write(append)
+                    if n_put < n_read:
+                        raise DamagedStoreError(
+                            f"{self.path} is damaged: its keys are out of order", hint=ANEW
+                        )
+                    if n_read < _REWRITTEN_AT_ONCE:
+                        break
+                    last = bytes(entries.key())
 
             Environment.create(path, fill)
 

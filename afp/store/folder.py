@@ -75,7 +75,7 @@ def create(path: Path) -> None:
     with translated(path):
         (path / SEGMENTS).mkdir(exist_ok=True)
         if not generations(path):
-            Environment.create(data_path(path, 1), _write_header)
+            Environment.create(data_path(path, 1), lambda new: new.write(_write_header))
             sync_folder(path)
 
 

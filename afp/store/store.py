@@ -412,13 +412,14 @@ class Store:
     def _rewrite_catalogue(self) -> None:
         """Put a data file without free pages in the place of this one."""
         path = data_path(self.folder, generations(self.folder)[-1] + 1)
-        self._environment.rewrite(path)
         try:
+            self._environment.rewrite(path)
             with translated(self.folder):
                 sync_folder(self.folder)
             environment = open_newest(self.folder)
         except BaseException:
-            self.close()  # what went into the old file from here on would be lost
+            if path.exists():
+                self.close()  # what went into the old file from here on would be lost
             raise
         self._environment.release()
         self._environment = environment
