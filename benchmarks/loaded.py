@@ -207,7 +207,8 @@ class Vectors(Kind):
         aside = rng.standard_normal(heard.shape) * (NOISE / heard.shape[1] ** 0.5)
         vectors = (heard + aside).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        dense = {"steps": steps, "seconds": np.array(CLIP_VECTORS * 0.125 + 0.85)}
+        n_whole = CLIP_VECTORS - 2 * neural.OVERHANG_STEPS
+        dense = {"steps": steps, "seconds": np.array(n_whole * 0.125 + 0.85)}
         frames = (steps // neural.FINENESS).astype(np.uint32)
         n_frames = int(frames[-1]) + 1
         return Fingerprint(n_frames, frames, vectors=vectors, dense=dense)

@@ -75,12 +75,14 @@ def _found(
     step_seconds = backend.hop_seconds / fineness
     tracks, near = [], []
     for query in queries:
-        vectors = query.vectors[:: neural.FINENESS // fineness]
+        first = neural.OVERHANG_STEPS if one_shift else 0  # begins with the query, or before it
+        vectors = query.vectors[first :: neural.FINENESS // fineness]
         if laid.vectors.shape[1] < vectors.shape[1]:
             vectors = shortened(vectors, laid.vectors.shape[1])
         place = exact(vectors, laid, fineness=fineness, side=side)
         tracks.append(place.track == query.track)
-        distance = abs(place.offset * step_seconds - query.start_seconds)
+        offset = place.offset + neural.OVERHANG_STEPS - first
+        distance = abs(offset * step_seconds - query.start_seconds)
         near.append(tracks[-1] and distance <= NEAR_SECONDS)
     return {"track": sum(tracks) / len(tracks), "near": sum(near) / len(near)}
 

@@ -115,7 +115,7 @@ def stored(tracks: Sequence[F32], backend: neural.Backend, folder: Path) -> Iter
                 if not matches:
                     return Answer(None, 0.0)
                 offset = (matches[0].track_start - matches[0].query_start) / step_seconds
-                first = round(offset) - neural.BEFORE  # of the first segment
+                first = round(offset) - neural.OVERHANG_STEPS  # of the first segment
                 return Answer(Place(int(matches[0].track.path), first), 0.0)
 
             return search

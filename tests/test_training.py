@@ -36,6 +36,7 @@ SMALL = {
     "steps": 12,
     "warm_up_steps": 2,
     "learning_rate": 0.003,
+    "memory": 0,
 }
 
 
@@ -279,7 +280,7 @@ def test_whitening_attenuates_what_varies_most():
     np.testing.assert_allclose(after, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("n", [0, 1, 8])
+@pytest.mark.parametrize("n", [0, 1, 8, 50])  # of one and the same
 def test_too_few_embeddings_are_not_whitened(n):
     np.testing.assert_array_equal(whitening(np.ones((n, 8), np.float32)), np.eye(8))
 

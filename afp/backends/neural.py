@@ -31,7 +31,7 @@ from afp.matching.voting import rarest
 
 HOP_FRAMES = 16  # log-mel frames from one stored segment to the next
 FINENESS = 4  # segments of a query in a hop
-BEFORE = 1  # steps that the first segment of a query begins before it
+OVERHANG_STEPS = 1  # that the first segment of a query begins before it
 HOP_LENGTH = HOP_FRAMES * log_mel.HOP_LENGTH
 SEGMENT_SECONDS = log_mel.SEGMENT_SAMPLES / log_mel.SAMPLE_RATE
 SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
@@ -44,9 +44,9 @@ LEAST_DIMENSIONS = 16
 
 # Beyond so many stored embeddings (139 hours) only a part of them is looked at.
 MOST_EXACT = 1_000_000
-# Every so many segments of a query are looked up: they are as good together as all of them, and
+# One in so many segments of a query is looked up: they are as good together as all of them, and
 # more cells for each find more.
-LOOKED_UP = 3
+LOOKUP_STEP = 3
 PROBES, LEAST_PROBES = 128, 4  # cells for all that are looked up, and for each at least
 MAX_HITS = 2_000_000
 CANDIDATES = 300  # the rivals too must be found among them
@@ -148,8 +148,9 @@ class Backend:
             vectors = self._cut(vectors)
             hashes = cells.nearest(vectors, self._centres) if len(self._centres) else None
             return Fingerprint(n_frames, frames.astype(np.uint32), hashes=hashes, vectors=vectors)
-        steps, vectors = self._embed.overhanging(powers, hop_frames=HOP_FRAMES // FINENESS)
-        frames = np.maximum(steps - BEFORE, 0) // FINENESS
+        places, vectors = self._embed.overhanging(powers, hop_frames=HOP_FRAMES // FINENESS)
+        frames = np.maximum(places, 0) // FINENESS
+        steps = places + OVERHANG_STEPS
         seconds = np.array(len(samples) / self.sample_rate)
         query = {"steps": steps, "seconds": seconds}
         return Fingerprint(
@@ -197,7 +198,7 @@ class Backend:
         matches = []
         for place in places:
             stored = index.embeddings(place.track_id)
-            centre = round(place.offset_seconds / step_seconds - BEFORE * place.speed)
+            centre = round(place.offset_seconds / step_seconds - OVERHANG_STEPS * place.speed)
             score, offset = max(
                 (
                     score_at(vectors, stored, at, speed=place.speed, fineness=FINENESS, side=SIDE),
@@ -231,7 +232,9 @@ class Backend:
         blocks = index.embedding_blocks()
         if index.n_postings <= MOST_EXACT:  # none without cells
             return align(vectors, blocks, fineness=FINENESS, side=SIDE)
-        heard, steps = heard[: len(steps) : LOOKED_UP], steps[::LOOKED_UP]
+        # From the first whole one on: all that a clip of a second has.
+        looked_up = slice(min(OVERHANG_STEPS, len(steps) - 1), len(steps), LOOKUP_STEP)
+        heard, steps = heard[looked_up], steps[looked_up]
         n_probe = max(PROBES // len(steps), LEAST_PROBES)
         rows, hashes = cells.probes(heard, self._centres, n_probe=n_probe)
         lists = index.lookup(hashes)
@@ -265,8 +268,10 @@ class Backend:
             for shift in (-1, 0, 1)
         ]
         step = self.hop_seconds / FINENESS
-        offset = step * (alignment.offset + BEFORE + _vertex(*(each.sum() for each in near)))
-        first, last = (i - BEFORE for i in _stretch(near[1]))
+        offset = step * (
+            alignment.offset + OVERHANG_STEPS + _vertex(*(each.sum() for each in near))
+        )
+        first, last = (i - OVERHANG_STEPS for i in _stretch(near[1]))
         lowest, highest = max(0.0, -offset), min(seconds, track.duration_seconds - offset)
         start, end = first * step, (last - 1) * step + SEGMENT_SECONDS
         # A stretch that ends next to where the query or the track does ends there.

@@ -144,9 +144,10 @@ class Embedder:
         return places, embeddings
 
     def overhanging(self, powers: F32, *, hop_frames: int) -> tuple[npt.NDArray[np.int64], F32]:
-        """Embed segments as a call does, and one more that sticks out at either end.
+        """Embed the segments of a signal, and at either end one that sticks out.
 
-        A net that has learned to do with segments that are cut out in part tells these, too.
+        The frames that such a segment lacks, a hop at most, are at the mean of the others. A net
+        that was trained on segments with parts cut out tells these, too.
 
         Parameters
         ----------
@@ -155,23 +156,22 @@ class Embedder:
 
         Returns
         -------
-        places, embeddings
-            As of a call, but that place 0 is a hop before the start; nothing when there is no
-            whole segment.
+        places : ndarray of int64, shape (n,)
+            As of a call; −1 is that of the segment which begins a hop before the signal.
+        embeddings : ndarray of float32, shape (n, dimensions)
+            Of length 1. None when there is no whole segment.
         """
         places, embeddings = self(powers, hop_frames=hop_frames)
-        n_whole = (len(powers) - log_mel.N_FRAMES) // hop_frames + 1
-        if n_whole < 1:
+        n_whole = len(log_mel.segments(powers, hop_frames=hop_frames))
+        if not n_whole:
             return places, embeddings
-        edges = np.array([-1, n_whole])
-        heard = np.stack([log_mel.overhanging(powers, hop_frames * edge) for edge in edges])
-        loud = heard.any(axis=(1, 2))
-        before, after = loud & (edges < 0), loud & (edges > 0)
-        outside = self._run(heard)
-        return (
-            1 + np.concatenate([edges[before], places, edges[after]]),
-            np.concatenate([outside[before], embeddings, outside[after]]),
-        )
+        for edge in (-1, n_whole):
+            segment = log_mel.padded_segment(powers, hop_frames * edge)
+            if segment.any():
+                at = 0 if edge < 0 else len(places)
+                places = np.insert(places, at, edge)
+                embeddings = np.insert(embeddings, at, self._run(segment[None])[0], axis=0)
+        return places, embeddings
 
     def _run(self, segments: F32) -> F32:
         embeddings: F32

@@ -74,12 +74,12 @@ def normalised(powers: F32) -> F32:
 
     Parameters
     ----------
-    powers : ndarray of float32, shape (..., N_FRAMES, N_BANDS)
-        As from `mel_powers`.
+    powers : ndarray of float32, shape (..., n_frames, N_BANDS)
+        As from `mel_powers`; `N_FRAMES` frames, or as many as there are of a segment.
 
     Returns
     -------
-    ndarray of float32, shape (..., N_FRAMES, N_BANDS)
+    ndarray of float32, shape (..., n_frames, N_BANDS)
         The logarithm of each segment's powers above a floor that moves with their mean, of zero
         mean and unit variance over the segment; zero for a silent one.
     """
@@ -117,7 +117,7 @@ def segments(powers: F32, *, hop_frames: int) -> F32:
     return windows[::hop_frames].transpose(0, 2, 1)
 
 
-def overhanging(powers: F32, first: int) -> F32:
+def padded_segment(powers: F32, first: int) -> F32:
     """Cut and normalise a segment that reaches beyond the start or the end of a signal.
 
     Parameters

@@ -79,7 +79,7 @@ def promising(
     Parameters
     ----------
     query : ndarray of float32, shape (m, d)
-        An embedding of length 1 a step.
+        An embedding of length 1 a step, `MOST_STEPS` at most.
     steps : ndarray of int64, shape (n_looked_up,)
         Step of the query that each cell was looked up for.
     hits : sequence of Hits
@@ -220,9 +220,10 @@ def _peaks(
 
 
 def _sorted_keys(hits: Hits, steps: I64, fineness: int) -> I64:
-    """Return ``diagonal << _STEP_BITS | step`` of each hit, in order.
+    """Return ``diagonal << _STEP_BITS | step`` of each hit, in the order of the diagonals.
 
-    What lies side by side in memory is then read one after the other.
+    What lies side by side in memory is then read one after the other. `afp.matching.voting` sorts
+    diagonals faster, but takes nothing along.
     """
     n = len(hits.rows)
     n_bits = (int(hits.positions.max()) * fineness).bit_length()

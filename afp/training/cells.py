@@ -16,7 +16,13 @@ _LEAST_HOP = 4  # frames
 
 
 def sampled(embed: Embedder, music: Pcm) -> F32:
-    """Embed music (n, d), as many segments of it as its cells are made of."""
+    """Embed music, as many segments of it as its cells are made of.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, d)
+        Of length 1.
+    """
     seconds = int(music.lengths.sum()) / SAMPLE_RATE
     hop_frames = int(seconds / (MOST * MEMBERS) * SAMPLE_RATE / HOP_LENGTH)
     found = []

@@ -108,18 +108,18 @@ class Config:
     weight_decay: float = 0.02
     gradient_norm: float = 1.0
     average_decay: float = 0.999
-    memory: int = 0
+    memory: int = 32
 
     offset_seconds: float = 0.25
-    key_share: float = 0.4
-    key_factor: float = 1.2
-    mix_share: float = 0.0
+    key_share: float = 0.5
+    key_factor: float = 1.35
+    mix_share: float = 0.3
     mix_db: tuple[float, float] = (-12.0, 0.0)
     speed_share: float = 0.4
     speed_percent: float = 4.5
-    room_share: float = 0.7
+    room_share: float = 0.8
     recorded_room_share: float = 0.5
-    loudspeaker_share: float = 0.0
+    loudspeaker_share: float = 0.3
     device_share: float = 0.6
     noise_share: float = 0.9
     snr_db: tuple[float, float] = (0.0, 10.0)

@@ -16,16 +16,16 @@ from afp.training.cells import centres, sampled
 from afp.training.checkpoint import Checkpoint
 from afp.training.model import Net, n_operations, n_parameters
 from afp.training.pcm import Pcm
-from afp.training.whitening import whitening
+from afp.training.whitening import EXPONENT, RIDGE, whitening
 
 
 def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None:
-    """Write the averaged net of a checkpoint.
+    """Write the averaged net of a checkpoint, as a model that `afp.features.embedding` reads.
 
     The input ``segments``, float32 of shape (n, N_FRAMES, N_BANDS), is what
     `afp.features.log_mel.normalised` returns; the output ``embeddings``, float32 of shape
-    (n, dimensions), has rows of length 1. The metadata tell the front end, the recipe, the step
-    and the scores of the last validation.
+    (n, dimensions), has rows of length 1. The metadata tell the front end, the recipe, the step,
+    the scores of the last validation, which knows no whitening, and what it was whitened with.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None
     if music is not None:
         embeddings = sampled(Embedder(_with(_traced(net, temporary), about), path.name), music)
         matrix = whitening(embeddings)
-        _map(net.head, matrix)
+        _compose(net.head, matrix)
+        about["whitened"] = json.dumps({"exponent": EXPONENT, "ridge": RIDGE})
         whitened = embeddings @ matrix
         whitened /= np.linalg.norm(whitened, axis=1, keepdims=True)
         about["centres"] = packed(centres(whitened))
@@ -66,7 +67,7 @@ def export(checkpoint: Checkpoint, path: Path, music: Pcm | None = None) -> None
     temporary.replace(path)
 
 
-def _map(head: nn.Linear, matrix: F32) -> None:
+def _compose(head: nn.Linear, matrix: F32) -> None:
     """Let what a linear layer gives go through a symmetric matrix."""
     through = torch.from_numpy(matrix)
     with torch.no_grad():

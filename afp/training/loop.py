@@ -103,7 +103,7 @@ class Run:
             # More threads wait for one another as soon as anything else runs.
             torch.set_num_threads(1)
         else:
-            torch.backends.cudnn.benchmark = True  # segments are all of one shape
+            torch.backends.cudnn.benchmark = True  # batches are of few shapes
         torch.manual_seed(self.config.seed)
         net = self.make(self.config)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
