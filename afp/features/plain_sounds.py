@@ -18,10 +18,10 @@ def plain_segments() -> F32:
     Returns
     -------
     ndarray of float32, shape (n, SEGMENT_SAMPLES)
-        Sines a quarter tone apart; tones with harmonics a semitone apart; sines that glide, from
-        starts a whole tone apart.
+        Sines an eighth of a tone apart; tones with harmonics a semitone apart; sines that glide,
+        from starts a whole tone apart.
     """
-    pure = _steps(LOWEST_HZ, _TOP_HZ, 24)
+    pure = _steps(LOWEST_HZ, _TOP_HZ, 48)
     rich = _steps(LOWEST_HARMONIC_HZ, HIGHEST_HZ / 2, 12)
     glides = [
         (start, rate)
