@@ -71,7 +71,8 @@ DEVIATION_QUANTILE = 0.95
 USUAL_DEVIATION, USUAL_TRACKS = 0.0016, 3
 
 # Fitted on 4,900 clips of 1 to 10 s, clean, noisy and in rooms, of 35 tracks that the net had not
-# been trained on, each left out of a store of 315, and held against stores of 1 to 100 of them.
+# been trained on, each left out of a store of 315, and held against stores of 1 to 100 of them; a
+# little stricter than that. benchmarks/null_neural.py does it anew.
 # The rival rises with the best as the store grows.
 NULL = NullModel(score=-0.5, decay=0.48, hours=math.inf)
 
