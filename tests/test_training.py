@@ -1,6 +1,7 @@
 """The net, its losses, checkpoints, the loop and the export."""
 
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'afp[train]'")
 pytest.importorskip("onnx", reason="pip install 'afp[train]'")
 
+from afp.audio import walk  # noqa: E402
 from afp.errors import InputError, UsageError  # noqa: E402
+from afp.features import log_mel  # noqa: E402
 from afp.features.embedding import Embedder  # noqa: E402
-from afp.features.log_mel import N_BANDS, N_FRAMES, mel_powers  # noqa: E402
+from afp.features.log_mel import N_BANDS, N_FRAMES, mel_powers, normalised  # noqa: E402
 from afp.training.cells import sampled  # noqa: E402
 from afp.training.checkpoint import Checkpoint  # noqa: E402
 from afp.training.config import Config  # noqa: E402
@@ -21,6 +24,7 @@ from afp.training.export import export  # noqa: E402
 from afp.training.loop import BEST, LAST, Run, Schedule  # noqa: E402
 from afp.training.losses import Memory, info_nce, loss_of, nt_xent, triplet  # noqa: E402
 from afp.training.model import Net, n_operations, n_parameters  # noqa: E402
+from afp.training.pcm import Pcm  # noqa: E402
 from afp.training.validation import Validation  # noqa: E402
 from afp.training.whitening import EXPONENT, RIDGE, whitening  # noqa: E402
 
@@ -247,6 +251,37 @@ def test_the_export_embeds_as_the_net_does(parts, tmp_path):
     assert Config.checked(json.loads(about["config"])) == run.config
 
 
+@pytest.mark.parametrize("blocks", [[1, 1], [2, 1]])
+def test_a_run_that_starts_from_an_export_embeds_as_it_did(parts, tmp_path, blocks):
+    run, _ = train(tmp_path / "first", parts, stop=3, blocks=blocks)
+    export(Checkpoint.load(tmp_path / "first" / LAST), tmp_path / "model.onnx")
+    batch = views(parts, **{**SMALL, "blocks": blocks}).batch(9)
+    other = Run(Config.checked({**SMALL, "blocks": blocks, "seed": 5}), tmp_path)
+    before = other.embed(batch.anchors)
+    other.start_from(tmp_path / "model.onnx", batch)
+    assert np.abs(before - run.embed(batch.anchors)).max() > 0.1
+    np.testing.assert_allclose(other.embed(batch.anchors), run.embed(batch.anchors), atol=0.03)
+    # What it learns with are statistics of its own: a step in training does not jump.
+    segments = torch.from_numpy(np.concatenate([batch.anchors, batch.replicas])).float()
+    with torch.no_grad():
+        learning, in_use = other.net.train()(segments), other.net.eval()(segments)
+    np.testing.assert_allclose(learning, in_use, atol=0.03)
+
+
+def test_a_start_from_another_net_is_refused(parts, tmp_path):
+    train(tmp_path, parts, stop=1)
+    export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx")
+    batch = views(parts, **SMALL).batch(0)
+    run = Run(Config.checked({**SMALL, "channels": [8, 24]}), tmp_path / "other")
+    with pytest.raises(UsageError, match="is of another net"):
+        run.start_from(tmp_path / "model.onnx", batch)
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "model.onnx").read_bytes()[:500])
+    with pytest.raises(InputError, match="no ONNX model, or a truncated one"):
+        run.start_from(tmp_path / "cut.onnx", batch)
+    with pytest.raises(InputError, match="No such file"):
+        run.start_from(tmp_path / "none.onnx", batch)
+
+
 def test_an_export_with_its_music_whitens_what_the_net_gives(parts, tmp_path):
     music, *_ = parts
     train(tmp_path, parts, stop=1)
@@ -317,3 +352,23 @@ def test_the_command_trains_and_goes_on(recordings, tmp_path):
     assert process.returncode == 0, err
     assert b"from step 2 of 3" in err
     assert Checkpoint.load(tmp_path / "run" / LAST).step == 3
+
+
+def test_the_command_goes_on_from_the_shipped_net(recordings, tmp_path):
+    cli = Cli(tmp_path / "store", tmp_path)
+    settings = ["--set=pairs=8", "--set=steps=1", "--set=learning_rate=0.0"]
+    command = ["train", recordings / "music", "--out", tmp_path / "run", "-j", "1", *settings]
+    process = cli.start(*command, "--from", "shipped", "--validation-queries=5")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    net = Net.configured(Config())
+    net.load_state_dict(Checkpoint.load(tmp_path / "run" / LAST).net)
+    samples = Pcm.decoded(list(walk([recordings / "music"])), tmp_path / "x.pcm")[0] / 32767
+    powers = mel_powers(samples.astype(np.float32))
+    content = (files("afp") / "models" / "neural.onnx").read_bytes()
+    _, expected = Embedder(content, "shipped")(powers, hop_frames=8)
+    heard = torch.from_numpy(normalised(log_mel.segments(powers, hop_frames=8)))
+    with torch.no_grad():
+        found = net.eval()(heard).numpy()
+    # A step moves the mean and variance of the normalisations a little, with any rate.
+    assert (found * expected).sum(axis=1).min() > 0.95

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 MODEL = "model.onnx"
+SHIPPED = "shipped"
 DISTRACTORS = 12_000
 """Segments of training tracks among which validation looks."""
 
@@ -30,6 +32,7 @@ DISTRACTORS = 12_000
         "afp train ~/Music --noise ~/noise --ir ~/rooms --out run1",
         "afp train ~/Music --noise ~/noise --out run1 --set steps=20000 --set pairs=128",
         "afp train ~/Music --out run2 --config run2.toml --minutes 90",
+        "afp train ~/Music --from shipped --out run3 --set steps=2000 --set learning_rate=5e-4",
     ),
     exit_statuses={
         0: "Done; the model is in the folder.",
@@ -64,6 +67,13 @@ DISTRACTORS = 12_000
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; may repeat."
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="MODEL",
+    help="Begin with the weights of a model that afp train has written, or of the one that is "
+    f"{SHIPPED!r}, not with random ones.",
 )
 @click.option(
     "--minutes",
@@ -105,6 +115,7 @@ def command(
     validation_ir: tuple[str, ...],
     config_path: Path | None,
     settings: tuple[str, ...],
+    start: str | None,
     minutes: float | None,
     validation_steps: int,
     validation_queries: int,
@@ -157,6 +168,9 @@ def command(
             n_distractors=DISTRACTORS,
             tell=display.decoding,
         )
+        if start is not None and run.step == 0:
+            model = files("afp") / "models" / "neural.onnx" if start == SHIPPED else Path(start)
+            run.start_from(Path(str(model)), views.batch(0))
         with Interruption() as interruption:
             run.train(
                 views,

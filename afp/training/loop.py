@@ -18,6 +18,7 @@ from afp.training.checkpoint import Checkpoint, commit
 from afp.training.config import Config
 from afp.training.losses import Memory, loss_of
 from afp.training.model import Net
+from afp.training.start import start_from
 from afp.training.validation import Validation, score
 from afp.training.views import Batch, Views
 
@@ -136,6 +137,15 @@ class Run:
         if self.memory is not None:
             for anchors, tracks in state.memory:
                 self.memory.add(anchors.to(self.device), tracks.to(self.device))
+
+    def start_from(self, path: Path, batch: Batch) -> None:
+        """Begin with the weights of an exported model; see `afp.training.start`."""
+        segments = torch.from_numpy(np.concatenate([batch.anchors, batch.replicas])).float()
+        assert isinstance(self.net, Net)
+        self.net.cpu()
+        start_from(self.net, path, segments)
+        self.net.to(self.device)
+        self.average.load_state_dict(self.net.state_dict())
 
     def save(self, name: str) -> None:
         """Write a checkpoint."""
