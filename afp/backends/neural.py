@@ -77,7 +77,7 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0016, 3
 NULL = NullModel(score=-0.5, decay=0.48, hours=math.inf)
 
 # Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
-PLACE_NULL = NullModel(score=-4.6, decay=0.98, hours=math.inf)
+PLACE_NULL = NullModel(score=-4.3, decay=0.9, hours=math.inf)
 
 
 class Backend:
