@@ -258,7 +258,7 @@ def test_a_run_that_starts_from_an_export_embeds_as_it_did(parts, tmp_path, bloc
     batch = views(parts, **{**SMALL, "blocks": blocks}).batch(9)
     other = Run(Config.checked({**SMALL, "blocks": blocks, "seed": 5}), tmp_path)
     before = other.embed(batch.anchors)
-    other.start_from(tmp_path / "model.onnx", batch)
+    other.start_from(other.exported(tmp_path / "model.onnx"), batch)
     assert np.abs(before - run.embed(batch.anchors)).max() > 0.1
     np.testing.assert_allclose(other.embed(batch.anchors), run.embed(batch.anchors), atol=0.03)
     # What it learns with are statistics of its own: a step in training does not jump.
@@ -271,15 +271,16 @@ def test_a_run_that_starts_from_an_export_embeds_as_it_did(parts, tmp_path, bloc
 def test_a_start_from_another_net_is_refused(parts, tmp_path):
     train(tmp_path, parts, stop=1)
     export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx")
-    batch = views(parts, **SMALL).batch(0)
     run = Run(Config.checked({**SMALL, "channels": [8, 24]}), tmp_path / "other")
     with pytest.raises(UsageError, match="is of another net"):
-        run.start_from(tmp_path / "model.onnx", batch)
+        run.exported(tmp_path / "model.onnx")
     (tmp_path / "cut.onnx").write_bytes((tmp_path / "model.onnx").read_bytes()[:500])
-    with pytest.raises(InputError, match="no ONNX model, or a truncated one"):
-        run.start_from(tmp_path / "cut.onnx", batch)
-    with pytest.raises(InputError, match="No such file"):
-        run.start_from(tmp_path / "none.onnx", batch)
+    with pytest.raises(UsageError, match="no ONNX model, or a truncated one"):
+        run.exported(tmp_path / "cut.onnx")
+    with pytest.raises(UsageError, match="No such file"):
+        run.exported(tmp_path / "none.onnx")
+    with pytest.raises(UsageError, match="is a run that has begun already"):
+        Run(Config.checked(SMALL), tmp_path).exported(tmp_path / "model.onnx")
 
 
 def test_an_export_with_its_music_whitens_what_the_net_gives(parts, tmp_path):
@@ -351,6 +352,7 @@ def test_the_command_trains_and_goes_on(recordings, tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert b"from step 2 of 3" in err
+    assert b"steps was 2, and is 3 from here on" in err
     assert Checkpoint.load(tmp_path / "run" / LAST).step == 3
 
 

@@ -228,7 +228,9 @@ def test_workers_make_the_same_batches(parts):
 
 
 def test_too_few_tracks_are_refused(parts):
-    with pytest.raises(UsageError, match="12 tracks are too few for batches of 13 pairs"):
+    with pytest.raises(
+        UsageError, match="tracks that can be used: 12, too few for batches of 13 pairs"
+    ):
         views(parts, pairs=13)
 
 
@@ -275,7 +277,12 @@ def unit(rows):
         (["snr_db=[1,2,3]"], r"snr_db=\[1, 2, 3\] is not what is wanted"),
         (["loss=l2"], "there is no loss 'l2'"),
         (["noise_share=2"], "noise_share=2.0 is no share"),
-        (["memory=-1"], "memory=-1 are no steps"),
+        (["memory=-1"], "memory=-1 is negative"),
+        (["learning_rate=nan"], "learning_rate is no number"),
+        (["snr_db=[0,inf]"], "snr_db is no number"),
+        (["temperature=0"], "temperature=0.0 is too small"),
+        (["weight_decay=-1"], "weight_decay=-1.0 is negative"),
+        (["average_decay=1"], "average_decay=1.0 is no share of the past"),
         (["mix_db=[0,-12]"], r"mix_db=\[0.0,-12.0\] is no range"),
         (["short_dimensions=128"], "not below dimensions=128"),
         (["channels=[32]"], "3 numbers of blocks for 1 stages"),

@@ -71,6 +71,7 @@ DISTRACTORS = 12_000
 @click.option(
     "--from",
     "start",
+    type=options.PathType(),
     metavar="MODEL",
     help="Begin with the weights of a model that afp train has written, or of the one that is "
     f"{SHIPPED!r}, not with random ones.",
@@ -145,8 +146,15 @@ def command(
     if (out / LAST).exists():
         before = Checkpoint.load(out / LAST).config.as_dict()
     config = Config.read(config_path, settings, before=before)
-    out.mkdir(parents=True, exist_ok=True)
+    for name, value in config.as_dict().items():
+        if before and value != before[name]:
+            terminal.note(f"{name} was {before[name]}, and is {value} from here on")
     run = Run(config, out)
+    weights = None
+    if start is not None:
+        model = files("afp") / "models" / "neural.onnx" if start == SHIPPED else Path(start)
+        weights = run.exported(Path(str(model)))
+    out.mkdir(parents=True, exist_ok=True)
     parameters, operations = n_parameters(run.net), n_operations(run.net)
     terminal.note(
         f"{parameters / 1e6:.2f} M parameters, {operations / 1e6:.1f} MMAC a segment, "
@@ -168,9 +176,8 @@ def command(
             n_distractors=DISTRACTORS,
             tell=display.decoding,
         )
-        if start is not None and run.step == 0:
-            model = files("afp") / "models" / "neural.onnx" if start == SHIPPED else Path(start)
-            run.start_from(Path(str(model)), views.batch(0))
+        if weights is not None:
+            run.start_from(weights, views.batch(0))
         with Interruption() as interruption:
             run.train(
                 views,

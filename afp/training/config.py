@@ -149,21 +149,29 @@ class Config:
                 f"{len(self.blocks)} numbers of blocks for {len(self.channels)} stages",
                 hint="give blocks and channels as many values",
             )
+        self._require_numbers_in_range()
+
+    def _require_numbers_in_range(self) -> None:
         for name in ("steps", "pairs", "per_track", "dimensions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} trains nothing", hint="1 or more")
-        if self.memory < 0:
-            raise UsageError(f"memory={self.memory} are no steps", hint="0 for none, or more")
         for field in dataclasses.fields(self):
-            if field.name.endswith("_db") and not np.all(np.diff(getattr(self, field.name)) >= 0):
-                low, high = getattr(self, field.name)
-                raise UsageError(
-                    f"{field.name}=[{low},{high}] is no range", hint="give the lower one first"
-                )
-            if field.name.endswith("_share") and not 0 <= getattr(self, field.name) <= 1:
-                raise UsageError(
-                    f"{field.name}={getattr(self, field.name)} is no share", hint="choose 0 to 1"
-                )
+            if field.type is not str:
+                _require_finite(field.name, getattr(self, field.name))
+            if field.name.endswith("_db"):
+                _require_range(field.name, *getattr(self, field.name))
+            if field.name.endswith("_share"):
+                self._require(field.name, 0, 1, "is no share", "choose 0 to 1")
+        for name in ("learning_rate", "weight_decay", "offset_seconds", "margin", "memory"):
+            self._require(name, 0, np.inf, "is negative", "0 or more")
+        for name in ("temperature", "gradient_norm", "key_factor"):
+            self._require(name, 1e-9, np.inf, "is too small", "more than 0")
+        self._require("average_decay", 0, 1 - 1e-9, "is no share of the past", "0 to less than 1")
+
+    def _require(self, name: str, low: float, high: float, problem: str, hint: str) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise UsageError(f"{name}={value} {problem}", hint=hint)
 
     @classmethod
     def read(
@@ -230,6 +238,16 @@ class Config:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
         }
+
+
+def _require_finite(name: str, value: Any) -> None:
+    if not np.all(np.isfinite(np.ravel(value))):
+        raise UsageError(f"{name} is no number", hint="give a finite one")
+
+
+def _require_range(name: str, low: float, high: float) -> None:
+    if low > high:
+        raise UsageError(f"{name}=[{low},{high}] is no range", hint="give the lower one first")
 
 
 def _parsed(text: str) -> Any:

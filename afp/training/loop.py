@@ -18,7 +18,7 @@ from afp.training.checkpoint import Checkpoint, commit
 from afp.training.config import Config
 from afp.training.losses import Memory, loss_of
 from afp.training.model import Net
-from afp.training.start import start_from
+from afp.training.start import Exported, exported, start_from
 from afp.training.validation import Validation, score
 from afp.training.views import Batch, Views
 
@@ -138,12 +138,22 @@ class Run:
             for anchors, tracks in state.memory:
                 self.memory.add(anchors.to(self.device), tracks.to(self.device))
 
-    def start_from(self, path: Path, batch: Batch) -> None:
-        """Begin with the weights of an exported model; see `afp.training.start`."""
+    def exported(self, path: Path) -> Exported:
+        """Read the weights of an exported model, to start from; see `afp.training.start`."""
+        assert isinstance(self.net, Net)
+        if self.step:
+            raise UsageError(
+                f"{self.out / LAST} is a run that has begun already",
+                hint="leave --from out to go on with it, or choose another --out",
+            )
+        return exported(self.net, path)
+
+    def start_from(self, weights: Exported, batch: Batch) -> None:
+        """Begin with the weights of an exported model."""
         segments = torch.from_numpy(np.concatenate([batch.anchors, batch.replicas])).float()
         assert isinstance(self.net, Net)
         self.net.cpu()
-        start_from(self.net, path, segments)
+        start_from(self.net, weights, segments)
         self.net.to(self.device)
         self.average.load_state_dict(self.net.state_dict())
 

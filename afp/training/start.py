@@ -7,11 +7,54 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from afp.errors import InputError, UsageError
+from afp.errors import UsageError
 from afp.training.model import Net
 
+Exported = list[list[Tensor]]
+"""Weight and bias of each layer, in the order in which they run."""
 
-def start_from(net: Net, path: Path, segments: Tensor) -> None:
+
+def exported(net: Net, path: Path) -> Exported:
+    """Read the weights of an exported net of the same kind.
+
+    Parameters
+    ----------
+    net : Net
+        Of the same stages and dimensions.
+    path : Path
+        A model that `afp.training.export.export` has written.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read as a model, or is of another net.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    hint = "name a model.onnx that `afp train` has written"
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+        values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", hint=hint) from None
+    except Exception:  # whatever parsing a foreign or truncated file raises
+        raise UsageError(f"{path}: no ONNX model, or a truncated one", hint=hint) from None
+    found = [
+        [_tensor(values[name]) for name in node.input[1:3] if name in values]
+        for node in graph.node
+        if node.op_type in ("Conv", "Gemm")
+    ]
+    shapes = [[tuple(part.shape) for part in parts] for parts in found]
+    if shapes != [[tuple(layer.weight.shape), (len(layer.weight),)] for layer, _ in _layers(net)]:
+        raise UsageError(
+            f"{path} is of another net",
+            hint="set channels, blocks, stem_channels and dimensions as it was trained with",
+        )
+    return found
+
+
+def start_from(net: Net, weights: Exported, segments: Tensor) -> None:
     """Give a net the weights of an exported one.
 
     In an export the normalisations are part of the convolutions. Here each convolution gets a
@@ -22,48 +65,14 @@ def start_from(net: Net, path: Path, segments: Tensor) -> None:
     Parameters
     ----------
     net : Net
-        Of the same stages and dimensions.
-    path : Path
-        A model that `afp.training.export.export` has written.
+    weights : list of list of Tensor
+        See `exported`.
     segments : Tensor of float32, shape (n, N_FRAMES, N_BANDS)
         Of the kind that it goes on with.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read as a model.
-    UsageError
-        When it is of another net.
     """
-    import onnx
-    from onnx import numpy_helper
-
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-        values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror}", hint="name a model.onnx that `afp train` has written"
-        ) from None
-    except Exception:  # whatever parsing a foreign or truncated file raises
-        raise InputError(
-            f"{path}: no ONNX model, or a truncated one",
-            hint="name a model.onnx that `afp train` has written",
-        ) from None
-    exported = [
-        [_tensor(values[name]) for name in node.input[1:3] if name in values]
-        for node in graph.node
-        if node.op_type in ("Conv", "Gemm")
-    ]
     layers = _layers(net)
-    shapes = [[tuple(part.shape) for part in parts] for parts in exported]
-    if shapes != [[tuple(layer.weight.shape), (len(layer.weight),)] for layer, _ in layers]:
-        raise UsageError(
-            f"{path} is of another net",
-            hint="set channels, blocks, stem_channels and dimensions as it was trained with",
-        )
     with torch.no_grad():
-        for (layer, norm), (weight, bias) in zip(layers, exported, strict=True):
+        for (layer, norm), (weight, bias) in zip(layers, weights, strict=True):
             layer.weight.copy_(weight)
             if norm is None:
                 layer.bias.copy_(bias)

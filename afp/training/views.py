@@ -107,8 +107,8 @@ class Views:
         config = self.config
         if len(self.music) * config.per_track < config.pairs:
             raise UsageError(
-                f"{len(self.music)} tracks are too few for batches of {config.pairs} pairs, "
-                f"{config.per_track} of each track",
+                f"tracks that can be used: {len(self.music)}, too few for batches of "
+                f"{config.pairs} pairs, {config.per_track} of each track",
                 hint=f"set pairs={len(self.music) * config.per_track}, or give more music",
             )
 
