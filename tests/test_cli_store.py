@@ -205,6 +205,23 @@ def test_doctor_misses_the_model_of_a_store(cli, music, tmp_path):
     assert "put the model back there" in out
 
 
+def test_a_stream_made_with_a_model_says_how_it_is_taken(cli, music, tmp_path):
+    model, stream = tmp_path / "model.onnx", tmp_path / "music.afp"
+    shipped = (files("afp") / "models" / "neural.onnx").read_bytes()
+    model.write_bytes(shipped + b"\xfa\x07\x00")  # with an empty field that nobody knows
+    cli("index", "-b", "neural", "-p", f"model={model}", music / "song0.wav")
+    stream.write_text(cli("export")[0])
+    other = ("-d", tmp_path / "other")
+    _, err = cli("import", *other, stream, status=4)
+    said = f"afp index -b neural -p model={model} -p weights="
+    assert said in err
+    weights = err.partition(said)[2].split()[0]
+    parameters = ("-p", f"model={model}", "-p", f"weights={weights}")
+    cli("index", *other, "-b", "neural", *parameters, music / "song1.wav")
+    cli("import", *other, stream)
+    assert len(cli("ls", *other)[0].splitlines()) == 2
+
+
 def test_tags_cannot_write_to_the_terminal(cli, tmp_path):
     path = write_wav(tmp_path / "music" / "a\x1b[2Jb.wav", song(5, seconds=5.0))
     _, err = cli.index(path, tmp_path / "\x1b[31mnowhere", status=3)

@@ -218,6 +218,14 @@ def built_for_import(
         except UsageError:  # another version may have other parameters
             backend = create(name)
         ours = BackendRecord(0, name, backend.version, backend.parameters(), backend.hop_seconds)
+        texts = [
+            f"-p {key}={x}" for key, x in theirs.parameters.items() if isinstance(x, str) and x
+        ]
+        if texts:
+            remedy = (
+                "what a stream names is not read; where you trust it, index a file into this store "
+                f"first: afp index -b {name} {' '.join(texts)} FILE"
+            )
     require_adoptable(ours, theirs, remedy)
     return backend, ours
 
