@@ -335,3 +335,25 @@ def test_hostile_texts_reach_no_terminal(machines, tmp_path, plugin):
     assert "owned" in shown and "\x1b]0" not in shown and "\u202e" not in shown
     out, _ = cli("ls", "--json")
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("way", ["merge", "import"])
+def test_a_recording_that_both_hold_keeps_all_of_its_paths(tmp_path, plugin, way):
+    song_file = write_wav(tmp_path / "first" / "song.wav", excerpt(2, 0.0, 6.0, length=12.0))
+    (tmp_path / "second").mkdir()
+    copy = shutil.copy(song_file, tmp_path / "second" / "copy.wav")
+    here, other = Cli(tmp_path / "here", plugin), Cli(tmp_path / "other", plugin)
+    here("index", "-b", "shazam", song_file)
+    other("index", "-b", "shazam", copy)
+    for _ in range(2):
+        if way == "merge":
+            _, err = here("merge", other.store)
+        else:
+            _, err = here("import", "-", stdin=stream_of(other.store))
+        assert err.startswith("1 known")
+        with Store.open(here.store) as store, store.snapshot() as snapshot:
+            assert snapshot.paths().keys() == {str(song_file), str(copy)}
+            assert [track.path for track in snapshot.tracks()] == [str(song_file)]
+    shutil.rmtree(tmp_path / "first")
+    here("prune", "--force")
+    assert [row[0] for row in rows(here)] == [str(copy)]

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from afp.store import NewTrack, Snapshot, Store, StoredTrack
+from afp.fingerprint import Track
+from afp.store import NewTrack, Snapshot, Store, StoredFile, StoredTrack
 from afp.store.packing import StoredFingerprint
 
 BATCH_TRACKS = 1024
@@ -66,9 +67,18 @@ class Receiver:
         """Return the tracks of another store that this one has not, or not all of."""
         found = []
         with self._store.snapshot() as here:
+            elsewhere = {
+                entry.track_id
+                for path, entry in snapshot.paths().items()
+                if here.path_entry(path) is None
+            }
             for track in snapshot.tracks():
                 known = here.track_by_content(track.content_id)
-                if known is None or not set(track.backends) <= set(known.backends):
+                if (
+                    known is None
+                    or not set(track.backends) <= set(known.backends)
+                    or track.id in elsewhere
+                ):
                     found.append(track.id)
         self._report.known += len(snapshot) - len(found)
         return found
@@ -109,22 +119,8 @@ class Receiver:
                     for name, fingerprint in track.fingerprints.items()
                     if name not in known.backends
                 }
-                if lacking:
-                    items.append(
-                        NewTrack(
-                            known.content_id,
-                            known.path,
-                            known.duration_seconds,
-                            known.title,
-                            known.artist,
-                            known.album,
-                            known.size,
-                            known.mtime_ns,
-                            known.partial,
-                            lacking,
-                        )
-                    )
-                    extended += 1
+                extended += bool(lacking)
+                items += _more(track, known, lacking, here, taken)
         self._store.add(items)
         report = self._report
         report.added += added
@@ -135,6 +131,43 @@ class Receiver:
             len(fingerprint.frames) for item in items for fingerprint in item.fingerprints.values()
         )
         self._observer(report)
+
+
+def _more(
+    track: StoredTrack,
+    known: Track,
+    lacking: Mapping[str, StoredFingerprint],
+    here: Snapshot,
+    taken: set[str],
+) -> list[NewTrack]:
+    """Return what adds fingerprints and paths to a track that the store has.
+
+    A path that leads to another track here goes on to do so.
+    """
+    free = [
+        file
+        for file in track.files
+        if file.path not in taken and here.path_entry(file.path) is None
+    ]
+    if not free and not lacking:
+        return []
+    taken.update(file.path for file in free)
+    own = StoredFile(known.path, known.size, known.mtime_ns)
+    return [
+        NewTrack(
+            known.content_id,
+            file.path,
+            known.duration_seconds,
+            known.title,
+            known.artist,
+            known.album,
+            file.size,
+            file.mtime_ns,
+            known.partial,
+            lacking if file is own else {},
+        )
+        for file in (*free, own)  # the path that is stored last comes first, as it did
+    ]
 
 
 def _new(
