@@ -175,7 +175,9 @@ def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
         terminal.warn(result.error)
     elif result.partial:
         terminal.warn(f"{name}: only in part: {result.partial}")
-    if not (quiet or result.error or result.matches):
+    if not result.is_heard:
+        terminal.note(f"{name}: no match: too short, or too quiet, for {result.backend}")
+    elif not (quiet or result.error or result.matches):
         terminal.note(f"{name}: no match")
 
 

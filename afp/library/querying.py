@@ -56,6 +56,8 @@ class QueryResult:
         The best first; in order of time for a timeline.
     partial : str or None
         Why only the first part of it could be decoded.
+    is_heard : bool
+        Whether it held anything to look up: it is not too short for the backend, nor silent.
     """
 
     query: str
@@ -64,6 +66,7 @@ class QueryResult:
     error: str | None = None
     matches: list[Match] = field(default_factory=list)
     partial: str | None = None
+    is_heard: bool = True
 
 
 class Searcher:
@@ -213,6 +216,7 @@ class Searcher:
             if timeline
             else best_of_each_track(counted)[:limit],
             partial=decoder.partial,
+            is_heard=n_windows > 0,
         )
 
     def _refresh(self) -> None:
