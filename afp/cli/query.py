@@ -175,10 +175,9 @@ def _tell_trouble(result: "QueryResult", *, quiet: bool) -> None:
         terminal.warn(result.error)
     elif result.partial:
         terminal.warn(f"{name}: only in part: {result.partial}")
-    if not result.is_heard:
-        terminal.note(f"{name}: no match: too short, or too quiet, for {result.backend}")
-    elif not (quiet or result.error or result.matches):
-        terminal.note(f"{name}: no match")
+    if not (quiet or result.error or result.matches):
+        why = "" if result.is_heard else f": too short, or too quiet, for {result.backend}"
+        terminal.note(f"{name}: no match{why}")
 
 
 def _table(names: list[str]) -> terminal.Table:
