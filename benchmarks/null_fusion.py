@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from clips import excerpts_of, sounds_of
 from corpus import Corpus
+from null_model import tail
 from output import note, print_section, script
 
 from afp.audio import Resampler, walk
@@ -47,7 +48,6 @@ from afp.matching.significance import NullModel, expected_of, p_of
 NULLS = {"shazam": shazam.PLACE_NULL, "neural": neural.PLACE_NULL}
 WORDS = ("clean", "noise:snr=0", "noise:snr=-5", "room+noise:snr=5", "phone")
 SECONDS = (1.0, 2.0, 3.0, 5.0, 10.0)
-TAIL = 0.95  # the fit is through what lies above this quantile
 LEVELS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
 
 
@@ -104,11 +104,8 @@ def fits(queries: Sequence[Query]) -> dict[str, NullModel]:
                 scores[part.name].append(score_of(verdict.p_false, NULLS[part.name]))
     models = {}
     for name, found in scores.items():
-        threshold = float(np.quantile(found, TAIL))
-        above = np.array([score for score in found if score > threshold]) - threshold
-        decay = 1 / float(above.mean())
-        at_one = threshold + math.log(-math.log(TAIL)) / decay
-        models[name] = NullModel(at_one, decay, math.inf)
+        score, decay, _ = tail(found)
+        models[name] = NullModel(score, decay, math.inf)
     return models
 
 

@@ -41,9 +41,14 @@ def equivalent_score(p_false: float, null: NullModel) -> float:
 
 def fitted(p_false: Sequence[float], null: NullModel) -> tuple[float, float, int]:
     """Return score and decay of an exponential tail, and how many scores it is fitted to."""
-    scores = np.array([equivalent_score(p, null) for p in p_false])
-    threshold = float(np.quantile(scores, TAIL))
-    above = scores[scores > threshold] - threshold
+    return tail([equivalent_score(p, null) for p in p_false])
+
+
+def tail(scores: Sequence[float]) -> tuple[float, float, int]:
+    """Fit an exponential tail: return score and decay, and how many scores they come from."""
+    each = np.array(scores)
+    threshold = float(np.quantile(each, TAIL))
+    above = each[each > threshold] - threshold
     decay = 1 / float(np.mean(above))
     return threshold + math.log(-math.log(TAIL)) / decay, decay, len(above)
 

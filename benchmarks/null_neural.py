@@ -17,25 +17,26 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 import argparse
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from corpus import Corpus
 from neural import CONDITIONS
-from null_model import TAIL
+from null_model import tail
 from output import note, print_section, script
-from queries import embedded, queries_of
+from queries import queries_of
 
 from afp.audio import walk
 from afp.backends import neural
 from afp.bench.table import Section
 from afp.distort import read
-from afp.fingerprint import F32, F64
+from afp.fingerprint import F64, Fingerprint
 from afp.index import EmbeddingBlock
 from afp.matching.inner_product import align
-from afp.store.embeddings import LARGEST
+from afp.store.embeddings import block, pack
+from afp.store.records import seal
 
 SECONDS = (1.0, 2.0, 3.0, 5.0, 10.0)
 STORES = (1, 3, 5, 20, 100)  # tracks
@@ -69,15 +70,12 @@ class Laid:
         return (float(self.scores[rows[0]]) - null.level) / null.spread
 
 
-def stored(tracks: Sequence[F32]) -> EmbeddingBlock:
-    """Lay embeddings side by side as a segment of a store has them."""
-    scales = np.array([np.abs(track).max() / LARGEST for track in tracks])
-    codes = [np.rint(track / scale) for track, scale in zip(tracks, scales, strict=True)]
-    counts = np.array([len(track) for track in tracks])
-    d = tracks[0].shape[1]
-    starts = d * (np.cumsum(counts) - counts)
-    every = np.concatenate(codes).astype(np.int8).ravel()
-    return EmbeddingBlock(every, starts, counts, scales, np.arange(len(tracks)), d)
+def stored(fingerprints: Iterable[Fingerprint]) -> EmbeddingBlock:
+    """Lay fingerprints side by side as a segment of a store has them."""
+    sealed = [seal(b"", pack(each)) for each in fingerprints]
+    edges = np.cumsum([0, *map(len, sealed)])
+    memory = np.frombuffer(b"".join(sealed), np.uint8)
+    return block(memory, edges, np.arange(len(sealed)), np.ones(len(sealed), np.bool_))
 
 
 def laid(arguments: argparse.Namespace, backend: neural.Backend) -> list[Laid]:
@@ -87,8 +85,8 @@ def laid(arguments: argparse.Namespace, backend: neural.Backend) -> list[Laid]:
         for folder in (arguments.absent, arguments.others)
     )
     note(f"embedding {len(absent) + len(others)} tracks")
-    samples = (read(path, sample_rate=backend.sample_rate) for path in (*absent, *others))
-    block = stored(embedded(samples, backend))
+    rate = backend.sample_rate
+    store = stored(backend.extract(read(path, sample_rate=rate)) for path in (*absent, *others))
     found = Corpus(arguments.absent, noise=arguments.noise, rooms=arguments.ir)
     results = []
     for seconds in SECONDS:
@@ -107,7 +105,7 @@ def laid(arguments: argparse.Namespace, backend: neural.Backend) -> list[Laid]:
         for query in queries:
             heard = query.fingerprint.vectors
             assert heard is not None
-            alike = align(query.vectors, [block], fineness=neural.FINENESS, side=neural.SIDE)
+            alike = align(query.vectors, [store], fineness=neural.FINENESS, side=neural.SIDE)
             order = np.argsort(-alike.scores, kind="stable")
             order = order[order != query.track]
             results.append(
@@ -139,10 +137,7 @@ def print_rivals(clips: Sequence[Laid]) -> None:
 
 def print_tail(clips: Sequence[Laid]) -> None:
     """Print the tail of the excess as it is fitted."""
-    excess = np.array([clip.excess() for clip in clips])
-    threshold = float(np.quantile(excess, TAIL))
-    decay = 1 / float(np.mean(excess[excess > threshold] - threshold))
-    score = threshold + math.log(-math.log(TAIL)) / decay
+    score, decay, _ = tail([clip.excess() for clip in clips])
     print(f"NULL = NullModel(score={score:.2f}, decay={decay:.2f}, hours=math.inf)", end="")
     print(f"  # in use: {neural.NULL.score}, {neural.NULL.decay}")
 

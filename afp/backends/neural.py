@@ -41,6 +41,7 @@ SIDE = 0.8  # weight of a query's segments that miss a stored one by a step
 COMMON = 0.5
 
 LEAST_DIMENSIONS = 16
+SHIPPED = Path(str(files("afp") / "models" / "neural.onnx"))
 
 # Beyond so many stored embeddings (139 hours) only a part of them is looked at.
 MOST_EXACT = 1_000_000
@@ -346,7 +347,7 @@ def _restored(parameters: dict[str, Any]) -> Backend:
 
 def _read(model: str, weights: str) -> tuple[bytes, str]:
     """Return the bytes of a model file, and its name."""
-    path = Path(model) if model else files("afp") / "models" / "neural.onnx"
+    path = Path(model) if model else SHIPPED
     try:
         return path.read_bytes(), str(path)
     except OSError as error:

@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +133,7 @@ def command(
     for needed in ("torch", "onnx"):
         if find_spec(needed) is None:
             raise UsageError(f"training needs {needed}", hint="pip install 'afp[train]'")
+    from afp.backends import neural
     from afp.library import Interruption
     from afp.training.checkpoint import Checkpoint
     from afp.training.config import Config
@@ -152,8 +152,7 @@ def command(
     run = Run(config, out)
     weights = None
     if start is not None:
-        model = files("afp") / "models" / "neural.onnx" if start == SHIPPED else Path(start)
-        weights = run.exported(Path(str(model)))
+        weights = run.exported(neural.SHIPPED if start == SHIPPED else Path(start))
     out.mkdir(parents=True, exist_ok=True)
     parameters, operations = n_parameters(run.net), n_operations(run.net)
     terminal.note(

@@ -144,11 +144,7 @@ def _more(
 
     A path that leads to another track here goes on to do so.
     """
-    free = [
-        file
-        for file in track.files
-        if file.path not in taken and here.path_entry(file.path) is None
-    ]
+    free = [file for file in track.files if _is_free(file.path, here, taken)]
     if not free and not lacking:
         return []
     taken.update(file.path for file in free)
@@ -178,14 +174,10 @@ def _new(
     A path leads to one track. When all of them lead to others here, it is kept under one that no
     file has, since the others must not go.
     """
-
-    def is_free(path: str) -> bool:
-        return path not in taken and here.path_entry(path) is None
-
-    files = [file for file in track.files if is_free(file.path)]
+    files = [file for file in track.files if _is_free(file.path, here, taken)]
     if not files:
         path = f"{track.files[0].path}#{track.content_id}"
-        while not is_free(path):
+        while not _is_free(path, here, taken):
             path += "#"
         renamed.append((track.files[0].path, path))
         files = [replace(track.files[0], path=path)]
@@ -208,3 +200,8 @@ def _new(
         # The path that is stored last comes first.
         for file, prints in reversed(list(zip(files, fingerprints, strict=True)))
     ]
+
+
+def _is_free(path: str, here: Snapshot, taken: set[str]) -> bool:
+    """Tell whether a path leads to no track, neither here nor in the batch."""
+    return path not in taken and here.path_entry(path) is None

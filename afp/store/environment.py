@@ -274,30 +274,15 @@ class Environment:
         with translated(self.path), self.read() as source:
             entries = source.cursor()
 
-            def fill(environment: "Environment") -> None:
-                last = None
-                while True:
-
-                    def append(
-                        txn: "lmdb.Transaction[Any]", last: bytes | None = last
-                    ) -> tuple[int, int]:
-                        if last is None:
-                            entries.first()
-                        else:
-                            entries.set_key(last)
-                            entries.next()
-                        some = islice(entries.iternext(), _REWRITTEN_AT_ONCE)
-                        n_read, n_put = txn.cursor().putmulti(some, append=True)
-                        return n_read, n_put
-
-                    n_read, n_put = environment.write(append)
+            def fill(new: "Environment") -> None:
+                is_more = entries.first()
+                while is_more:
+                    n_read, n_put = new.write(partial(_append, entries, bytes(entries.key())))
                     if n_put < n_read:
                         raise DamagedStoreError(
                             f"{self.path} is damaged: its keys are out of order", hint=ANEW
                         )
-                    if n_read < _REWRITTEN_AT_ONCE:
-                        break
-                    last = bytes(entries.key())
+                    is_more = entries.next()
 
             Environment.create(path, fill)
 
@@ -339,6 +324,19 @@ class Environment:
                 f"the store at {self.path.parent} was opened by process {self._pid}, before a fork",
                 hint="open it in the process that uses it",
             )
+
+
+def _append(
+    entries: "lmdb.Cursor[Any]", first: bytes, txn: "lmdb.Transaction[Any]"
+) -> tuple[int, int]:
+    """Append entries from a key on; return how many were read, and how many were in order.
+
+    May be repeated, after the map had to grow; leaves the cursor at the last.
+    """
+    entries.set_key(first)
+    some = islice(entries.iternext(), _REWRITTEN_AT_ONCE)
+    n_read, n_put = txn.cursor().putmulti(some, append=True)
+    return n_read, n_put
 
 
 def _identity(path: Path) -> tuple[int, int]:
