@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from numba.core.errors import NumbaError
 
 import afp
-from afp.compiled import Kernel, cache_directory, kernel, machine_code
+from afp.compiled import CACHE_LINE, Kernel, cache_directory, kernel, machine_code, prefetch
 from afp.compiled import cache as kernel_cache
 
 REPOSITORY = Path(__file__).parents[1]
@@ -72,6 +72,14 @@ def shift(n):
     return n + OFFSET
 
 
+def ahead(codes, places):
+    total = 0
+    for i in range(places.size):
+        prefetch(codes, places[min(i + 2, places.size - 1)])
+        total += int(codes[places[i]])
+    return total
+
+
 norm_kernel = kernel("float64(float32[::1], float64)")(norm)
 SIGNATURES = {
     norm: "float64(float32[::1], float64)",
@@ -79,6 +87,7 @@ SIGNATURES = {
     count: "int64(boolean[::1], uint32[::1], int16[:, :, ::1], int64, float64)",
     narrow: "void(uint8[::1], int16[::1], int64[::1])",
     fail: "float64(float64)",
+    ahead: "int64(int8[::1], int64[::1])",
 }
 
 
@@ -143,6 +152,19 @@ def test_narrow_types_and_subclasses(compiled, a, b):
     out = np.zeros(7, np.int64)
     compiled(narrow)(a.view(np.memmap), b, out)
     np.testing.assert_array_equal(out, a.astype(np.int64) * b)
+
+
+@given(places=arrays(np.int64, lengths, min_value=0, max_value=8 * CACHE_LINE - 1))
+@settings(deadline=None, max_examples=20)
+def test_prefetch_changes_nothing(compiled, places):
+    codes = np.arange(8 * CACHE_LINE).astype(np.int8)
+    codes.flags.writeable = False
+    assert compiled(ahead)(codes, places) == ahead(codes, places) == codes[places].sum()
+
+
+def test_prefetch_is_in_the_machine_code():
+    made = kernel(SIGNATURES[ahead])(ahead)._dispatcher(bare=True)
+    assert all("llvm.prefetch" in code for code in made.inspect_llvm().values())
 
 
 @pytest.mark.parametrize(

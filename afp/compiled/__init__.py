@@ -15,5 +15,6 @@ fast; ``benchmarks/startup.py`` compares the two.
 
 from afp.compiled.cache import cache_directory
 from afp.compiled.kernel import Kernel, kernel, prepare
+from afp.compiled.prefetch import CACHE_LINE, prefetch
 
-__all__ = ["Kernel", "cache_directory", "kernel", "prepare"]
+__all__ = ["CACHE_LINE", "Kernel", "cache_directory", "kernel", "prefetch", "prepare"]

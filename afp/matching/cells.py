@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from afp.compiled import kernel
+from afp.compiled import CACHE_LINE, kernel, prefetch
 from afp.fingerprint import F32, I64, U32
 from afp.index import GAP_FRAMES, EmbeddingBlock, Hits
 from afp.matching.inner_product import MOST_STEPS, UNIT, USUAL_DIMENSIONS, Alignments, align
@@ -21,6 +21,7 @@ from afp.matching.inner_product import MOST_STEPS, UNIT, USUAL_DIMENSIONS, Align
 _ALIKE = 0.3  # similarity from which a hit counts, by the square of what is beyond
 _STEP_BITS = (MOST_STEPS - 1).bit_length()
 _DIGIT_BITS = 11  # of a radix sort: the counts stay in the first-level cache
+_AHEAD = 24  # embeddings that are on their way from memory
 _PEAKS_A_TRACK = 4  # at most: one that repeats itself must not crowd out the others
 _STRETCH_BITS = GAP_FRAMES.bit_length() - 1  # of an axis: no two tracks begin in a stretch
 
@@ -193,22 +194,31 @@ def _peaks(
     )
     latest = np.cumsum(begun) - 1  # the last track that begins in a stretch or before it
     keys = _sorted_keys(hits, steps, fineness)
-    diagonals, rows, weights = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.float32)
-    n = _weigh(
-        block.codes,
+    rows, places = np.empty((2, n), np.int64)
+    n = _locate(
         block.starts,
         block.counts,
-        block.scales / UNIT,
         bases,
         latest,
         _STRETCH_BITS,
-        codes,
-        keys,
-        _STEP_BITS,
+        codes.shape[1],
         fineness,
-        _ALIKE,
-        diagonals,
+        _STEP_BITS,
+        keys,
         rows,
+        places,
+    )
+    diagonals, weights = np.empty(n, np.int64), np.empty(n, np.float32)
+    n = _weigh(
+        block.codes,
+        block.scales / UNIT,
+        codes,
+        _STEP_BITS,
+        _ALIKE,
+        keys,
+        places[:n],
+        rows,
+        diagonals,
         weights,
     )
     heights, where = np.empty(n), np.empty(n, np.int64)
@@ -287,41 +297,47 @@ def _sort_keys(  # type: ignore[no-untyped-def]
 
 
 @kernel(
-    "int64(int8[::1], int64[::1], int64[::1], float64[::1], int64[::1], int64[::1], int64,"
-    " int16[:, ::1], int64[::1], int64, int64, float64, int64[::1], int64[::1], float32[::1])"
+    "int64(int64[::1], int64[::1], int64[::1], int64[::1], int64, int64, int64, int64, int64[::1],"
+    " int64[::1], int64[::1])"
 )
-def _weigh(  # type: ignore[no-untyped-def]
-    codes,
-    starts,
-    counts,
-    scales,
-    bases,
-    latest,
-    stretch_bits,
-    queries,
-    keys,
-    step_bits,
-    fineness,
-    alike,
-    diagonals,
-    rows,
-    weights,
+def _locate(  # type: ignore[no-untyped-def]
+    starts, counts, bases, latest, stretch_bits, d, fineness, step_bits, keys, rows, places
 ):
-    # Writes what is alike enough, in the order of the keys; returns how many.
-    d = queries.shape[1]
+    # Writes the track of each key and where its embedding begins, without the keys of tracks that
+    # are removed; returns how many are left.
     n = 0
     for i in range(len(keys)):
-        step = keys[i] & ((1 << step_bits) - 1)
-        diagonal = keys[i] >> step_bits
-        position = (diagonal + step) // fineness
+        position = ((keys[i] >> step_bits) + (keys[i] & ((1 << step_bits) - 1))) // fineness
         row = latest[position >> stretch_bits]
         if row >= 0 and bases[row] > position:
             row -= 1
         if row < 0 or position - bases[row] >= counts[row]:
-            continue  # of a track that is removed
-        at = starts[row] + (position - bases[row]) * d
-        stored = codes[at : at + d]
-        query = queries[step]
+            continue
+        keys[n] = keys[i]
+        rows[n] = row
+        places[n] = starts[row] + (position - bases[row]) * d
+        n += 1
+    return n
+
+
+@kernel(
+    "int64(int8[::1], float64[::1], int16[:, ::1], int64, float64, int64[::1], int64[::1],"
+    " int64[::1], int64[::1], float32[::1])"
+)
+def _weigh(  # type: ignore[no-untyped-def]
+    codes, scales, queries, step_bits, alike, keys, places, rows, diagonals, weights
+):
+    # Writes what is alike enough, in the order of the keys; returns how many. Nearly every
+    # embedding lies on another page of memory, so that they are asked for ahead.
+    d = queries.shape[1]
+    n_hits = len(places)
+    n = 0
+    for i in range(min(_AHEAD, n_hits)):
+        _fetch(codes, places[i], d)
+    for i in range(n_hits):
+        _fetch(codes, places[min(i + _AHEAD, n_hits - 1)], d)
+        stored = codes[places[i] : places[i] + d]
+        query = queries[keys[i] & ((1 << step_bits) - 1)]
         product = np.int32(0)
         if d == USUAL_DIMENSIONS:
             for j in range(USUAL_DIMENSIONS):
@@ -329,13 +345,19 @@ def _weigh(  # type: ignore[no-untyped-def]
         else:
             for j in range(d):
                 product = np.int32(product + np.int32(np.int32(stored[j]) * np.int32(query[j])))
+        row = rows[i]
         beyond = product * scales[row] - alike
-        # No branch on what memory has yet to bring: the next rows are on their way meanwhile.
-        diagonals[n] = diagonal
+        diagonals[n] = keys[i] >> step_bits
         rows[n] = row
         weights[n] = beyond * beyond
         n += beyond > 0.0
     return n
+
+
+@kernel("void(int8[::1], int64, int64)")
+def _fetch(codes, place, d):  # type: ignore[no-untyped-def]
+    for line in range(place, place + d, CACHE_LINE):
+        prefetch(codes, line)
 
 
 @kernel("int64(int64[::1], int64[::1], float32[::1], int64, int64, float64[::1], int64[::1])")
