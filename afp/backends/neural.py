@@ -110,8 +110,8 @@ class Backend:
             raise StoreError(
                 f"backend 'neural': the weights {weights} are wanted, but {shown} has "
                 f"{self.weights}",
-                hint="put the model with those weights back there, or index the music again into "
-                "a new store (-d)",
+                hint="put the model with those weights there, or index the music again into a new "
+                "store (-d)",
             )
         self._embed = Embedder(content, shown)
         most = self._embed.dimensions

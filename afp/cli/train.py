@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,5 +263,24 @@ class _Display:
                 f"rate {progress.rate:.2e}, {each:.3f} s a step, {waited:.3f} of it waiting"
             )
         if progress.scores:
-            cells = ", ".join(f"{name} {100 * x:.1f}" for name, x in progress.scores.items())
-            terminal.note(f"step {progress.step:,}: top-1 %: {cells}")
+            terminal.note(*_validation_lines(progress.step, progress.scores))
+
+
+def _validation_lines(step: int, scores: Mapping[str, float]) -> list[str]:
+    """Lay the scores of a validation out, a line each condition."""
+    conditions: dict[str, dict[str, list[str]]] = {}
+    for name, share in scores.items():  # the track at a length, and then the place
+        condition, length, _ = name.rsplit(" ", 2)
+        cells = conditions.setdefault(condition, {})
+        cells.setdefault(length, []).append(f"{100 * share:5.1f}")
+    lengths = next(iter(conditions.values()))
+    width = max(map(len, conditions))
+    head = "  ".join(f"{length:>11}" for length in lengths)
+    return [
+        f"step {step:,}: clips whose track is found, and whose place is, in %",
+        f"  {'':{width}}  {head}",
+        *(
+            f"  {condition:{width}}  " + "  ".join(map(" ".join, cells.values()))
+            for condition, cells in conditions.items()
+        ),
+    ]

@@ -159,7 +159,7 @@ class Catalogue:
             size=file.size,
             mtime_ns=file.mtime_ns,
             partial=record.partial,
-            backends=tuple(names[backend_id] for backend_id in record.backends),
+            backends=tuple(sorted(names[backend_id] for backend_id in record.backends)),
         )
 
     def put_record(self, track_id: int, record: TrackRecord) -> None:
