@@ -67,7 +67,7 @@ class Laid:
         rows = np.arange(len(self.scores)) if chosen is None else np.sort(chosen)
         found = neural.Alignments(rows, self.scores[rows], rows, self.powers[rows])
         null = neural._Null.of(found, self.plainness, self.n_heard)
-        return (float(self.scores[rows[0]]) - null.level) / null.spread
+        return null.excess(float(self.scores[rows[0]]))
 
 
 def stored(fingerprints: Iterable[Fingerprint]) -> EmbeddingBlock:
@@ -123,10 +123,10 @@ def print_rivals(clips: Sequence[Laid]) -> None:
     """Print the deviation of the scores, and the fifth best in units of it, as they are fitted."""
     deviations, rivals = [], []
     for clip in clips:
-        count, squares = clip.powers[neural.RIVAL - 1 :].T
+        count, squares = clip.powers[neural.MOST_PRESENT :].T
         each = squares[count > 0] / count[count > 0]
         deviations.append(math.sqrt(float(np.quantile(each, neural.DEVIATION_QUANTILE))))
-        rivals.append(float(clip.scores[neural.RIVAL - 1]))
+        rivals.append(float(clip.scores[neural.MOST_PRESENT]))
     n_heard = np.log([clip.n_heard for clip in clips])
     decay, level = np.polyfit(n_heard, np.log(np.array(rivals) / np.array(deviations)), 1)
     print(f"USUAL_DEVIATION: {np.median(deviations):.4f} at the median, in use ", end="")

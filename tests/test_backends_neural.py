@@ -17,6 +17,7 @@ from afp.features import embedding
 from afp.features.embedding import Embedder
 from afp.features.log_mel import N_BANDS, N_FRAMES, SEGMENT_SAMPLES, mel_powers, normalised
 from afp.library.choice import backend_of_store
+from afp.matching.inner_product import Alignments
 from afp.store import Store
 
 SHIPPED, _ = neural._read("", "")
@@ -61,6 +62,39 @@ def test_a_small_store_is_sure_of_what_it_holds(shelf, tmp_path, n):
         assert all(match.p_false > 1e-3 for match in others)
         absent = shelf.query(shelf.clip(8, 7.2, 7.2 + seconds), folder=tmp_path / "store")
         assert all(match.p_false > 1e-3 for match in absent)
+
+
+def null_of(*best):
+    """Return what scores are held against where these are the best among many by chance."""
+    chance = np.random.default_rng(0).exponential(0.004, 300)
+    scores = np.concatenate([best, np.minimum(chance, 0.02)])
+    count = np.full(len(scores), 200.0)
+    powers = np.stack([count, count * 0.003**2], axis=1)
+    places = np.arange(len(scores))
+    return neural._Null.of(Alignments(places, scores, places, powers), 0.0, 20)
+
+
+@pytest.mark.parametrize("n", range(1, neural.MOST_PRESENT + 1))
+def test_copies_of_a_track_hide_it_not(n):
+    alone, crowded = null_of(0.3), null_of(*np.linspace(0.3, 0.27, n))
+    assert crowded.level == alone.level < 0.05
+    assert crowded.p_false(0.27) < 1e-3
+
+
+def test_music_that_is_heard_beside_is_no_rival():
+    assert null_of(0.15, 0.12).level == null_of(0.15).level
+
+
+def test_music_that_is_alike_in_part_is_a_rival():
+    among, alone = null_of(0.15, 0.11, 0.08, 0.06), null_of(0.15)
+    assert among.level == 0.11
+    assert among.p_false(0.15) > 0.1
+    assert alone.p_false(0.15) < 1e-3
+
+
+def test_a_place_that_another_backend_names_is_held_against_chance_alone():
+    among, alone = null_of(0.15, 0.11, 0.08, 0.06), null_of(0.15)
+    assert among.p_false_at(0.15) == alone.p_false_at(0.15) < 1e-3
 
 
 def test_a_silent_track_is_no_match(shelf, tmp_path):

@@ -57,14 +57,16 @@ CHANCE_TRACKS, CHANCE_FRAMES = 100, 80  # what tells how alike the query is to a
 INSIDE = 0.5  # of the typical similarity: what a segment in the matching stretch has
 SNAP_SECONDS = 0.75
 
-# What a score is held against, whichever is most: the fifth best track, as four others may hold the
-# same music; what that is in a large store, from the deviation of the scores and the length of the
-# query; what is scored by tones and glides alone, as they are like any other tone: a power of the
-# likeness to them that is near 1 for nothing else. The excess counts in units of the geometric mean
-# of that and the deviation: the higher the rivals, the wider they scatter.
-RIVAL = 5
+# What a score is held against, whichever is most: the rival, that is the best track of other music;
+# what the fifth best track is in a large store, from the deviation of the scores and the length of
+# the query; what is scored by tones and glides alone, as they are like any other tone: a power of
+# the likeness to them that is near 1 for nothing else. The excess counts in units of the geometric
+# mean of that and the deviation: the higher the rivals, the wider they scatter.
+# Up to four tracks may hold the same music, or be heard at once: one that exceeds the next by so
+# much is no rival.
+MOST_PRESENT, LEAST_EXCESS = 4, 5.0
 RIVAL_DEVIATIONS, RIVAL_DECAY = 23.2, 0.214  # for one embedding, and with their number
-PLAIN_POWER = 6
+PLAIN_POWER = 5
 
 # The deviation is that of a track which is more like the query than most others, without the best
 # ones, which may hold it; and as if some tracks more had the usual one.
@@ -75,7 +77,7 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0016, 3
 # been trained on, each left out of a store of 315, and held against stores of 1 to 100 of them; a
 # little stricter than that. benchmarks/null_neural.py does it anew.
 # The rival rises with the best as the store grows.
-NULL = NullModel(score=-0.5, decay=0.48, hours=math.inf)
+NULL = NullModel(score=-0.5, decay=0.65, hours=math.inf)
 
 # Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
 PLACE_NULL = NullModel(score=-4.3, decay=0.9, hours=math.inf)
@@ -174,7 +176,7 @@ class Backend:
                     int(found.track_ids[i]),
                     int(found.offsets[i]),
                     float(found.scores[i]),
-                    null.p_false(float(found.scores[i]), NULL),
+                    null.p_false(float(found.scores[i])),
                 ),
                 vectors,
                 seconds,
@@ -208,7 +210,7 @@ class Backend:
                 )
                 for at in (centre - 1, centre, centre + 1)
             )
-            p_false = null.p_false(score, PLACE_NULL)
+            p_false = null.p_false_at(score)
             alignment = _Alignment(place.track_id, offset, score, p_false)
             matches.append(
                 self._match(alignment, vectors, seconds, index)
@@ -304,29 +306,56 @@ class _Alignment:
 
 @dataclass(frozen=True, slots=True)
 class _Null:
-    """What the scores of one query are held against."""
+    """What the scores of one query are held against.
 
+    Attributes
+    ----------
+    deviation : float
+        Of scores by chance.
+    level : float
+        What the best track that is not present has.
+    level_of_most : float
+        The same if as many are present as may be.
+    """
+
+    deviation: float
     level: float
-    spread: float
+    level_of_most: float
 
     @classmethod
     def of(cls, found: Alignments, plainness: float, n_heard: int) -> "_Null":
         n = len(found.scores)
         by_score = np.argsort(-found.scores, kind="stable")
-        best = min(RIVAL - 1, max(n // 4, 1))
-        count, squares = found.powers[by_score[best:]].T
+        count, squares = found.powers[by_score[min(MOST_PRESENT, max(n // 4, 1)) :]].T
         usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
         powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
         deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))
-        level = max(
+        least = max(
             RIVAL_DEVIATIONS * deviation * n_heard**-RIVAL_DECAY, max(plainness, 0.0) ** PLAIN_POWER
         )
-        if n >= RIVAL:
-            level = max(level, float(found.scores[by_score[RIVAL - 1]]))
-        return cls(level, math.sqrt(deviation * (level + deviation)))
+        best = np.zeros(MOST_PRESENT + 1)
+        best[:n] = found.scores[by_score[: len(best)]]
+        levels = np.maximum(best[1:], least).tolist()
+        excesses = [_excess(*each, deviation) for each in zip(best[:-1], levels, strict=True)]
+        present = [i for i, excess in enumerate(excesses) if excess > LEAST_EXCESS]
+        return cls(deviation, levels[max(present, default=0)], levels[-1])
 
-    def p_false(self, score: float, model: NullModel) -> float:
-        return model.p_false((score - self.level) / self.spread, store_hours=0.0)
+    def excess(self, score: float) -> float:
+        """Return by how much the best score exceeds what it is held against."""
+        return _excess(score, self.level, self.deviation)
+
+    def p_false(self, score: float) -> float:
+        """Return how probable it is that the best score of a query of nothing is so high."""
+        return NULL.p_false(self.excess(score), store_hours=0.0)
+
+    def p_false_at(self, score: float) -> float:
+        """Return how probable it is at one place that another backend has named."""
+        excess = _excess(score, self.level_of_most, self.deviation)
+        return PLACE_NULL.p_false(excess, store_hours=0.0)
+
+
+def _excess(score: float, level: float, deviation: float) -> float:
+    return (score - level) / math.sqrt(deviation * (level + deviation))
 
 
 def less_common(vectors: F32) -> F32:
