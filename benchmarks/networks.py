@@ -60,7 +60,7 @@ EXTRACTED_SECONDS = 120
 
 NOT_OF_BATCHES = {
     *("channels", "blocks", "stem_channels", "dimensions", "short_dimensions"),
-    *("loss", "temperature", "margin", "steps", "learning_rate", "warm_up_steps"),
+    *("loss", "temperature", "margin", "memory", "steps", "learning_rate", "warm_up_steps"),
     *("weight_decay", "gradient_norm", "average_decay"),
 }
 
@@ -99,8 +99,12 @@ ABLATIONS = (
     Variant("no speed changes", {"speed_share": 0.0}),
     Variant("no devices", {"device_share": 0.0}),
     Variant("no cut-outs", {"cut_share": 0.0}),
-    Variant("triplet loss", {"loss": "triplet"}),
+    Variant("no loudspeakers", {"loudspeaker_share": 0.0}),
+    Variant("no mixing", {"mix_share": 0.0}),
+    Variant("no keys", {"key_share": 0.0}),
     Variant("no offset", {"offset_seconds": 0.0}),
+    Variant("no memory", {"memory": 0}),
+    Variant("triplet loss", {"loss": "triplet", "memory": 0}),
     Variant("a quarter of the pairs", {"pairs": 0.25}),
     Variant("four times the pairs", {"pairs": 4.0}),
 )
