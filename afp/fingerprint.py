@@ -37,7 +37,7 @@ class Track:
     partial : str or None
         Why only the first part of the file could be decoded; None for a whole one.
     backends : tuple of str
-        The backends whose fingerprints the store holds for this track.
+        The backends whose fingerprints the store holds for this track, by name.
     """
 
     id: int

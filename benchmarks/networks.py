@@ -4,11 +4,12 @@
     python benchmarks/networks.py --folder run --steps 2000 --pairs 256
     python benchmarks/networks.py --folder run --only ours --only chang
 
-Every net is trained by the loop of `afp train`, with its recipe, losses, moving average and
-validation, on the same batches for the same number of steps; what is left out of the recipe in turn
-has the same number of steps too. A few hundred steps are a beginning: they tell what learns faster,
-not where it ends; `--steps` is there for those who have the time. The folder keeps every run, and
-the same command goes on from there; a run that `--minutes` cuts short is scored as far as it came.
+Every net is trained by the loop of `afp train`, with its recipe (but the learning rate of the
+widest), losses, moving average and validation, on the same batches for the same number of steps;
+what is left out of the recipe in turn has the same number of steps too. A few hundred steps are a
+beginning: they tell what learns faster, not where it ends; `--steps` is there for those who have
+the time. The folder keeps every run, and the same command goes on from there; a run that
+`--minutes` cuts short is scored as far as it came.
 
 The networks of Chang et al. 2021 (`benchmarks/chang.py`) hear our segments of 28 frames and 128
 bands instead of their 32 and 256, which takes 0.47 of their operations; all else is theirs.

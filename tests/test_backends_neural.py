@@ -51,7 +51,7 @@ def test_short_noisy_clips_find_their_track(shelf, seconds):
     assert right >= 8
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_a_small_store_is_sure_of_what_it_holds(shelf, tmp_path, n):
     with shelf.store(tmp_path / "store") as store:
         shelf.add(store, range(n))
@@ -81,6 +81,10 @@ def test_copies_of_a_track_hide_it_not(n):
     assert crowded.p_false(0.27) < 1e-3
 
 
+def test_more_copies_than_that_hide_each_other():
+    assert null_of(*[0.3] * (neural.MOST_PRESENT + 1)).p_false(0.3) > 0.1
+
+
 def test_music_that_is_heard_beside_is_no_rival():
     assert null_of(0.15, 0.12).level == null_of(0.15).level
 
@@ -92,9 +96,10 @@ def test_music_that_is_alike_in_part_is_a_rival():
     assert alone.p_false(0.15) < 1e-3
 
 
-def test_a_place_that_another_backend_names_is_held_against_chance_alone():
+def test_a_place_that_another_backend_names_is_held_against_the_fifth_track():
     among, alone = null_of(0.15, 0.11, 0.08, 0.06), null_of(0.15)
     assert among.p_false_at(0.15) == alone.p_false_at(0.15) < 1e-3
+    assert null_of(0.15, *[0.12] * 4).p_false_at(0.15) > 1e-3
 
 
 def test_a_silent_track_is_no_match(shelf, tmp_path):

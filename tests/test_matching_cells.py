@@ -168,7 +168,7 @@ def test_a_stretch_of_a_track_is_found_as_by_looking_everywhere(dead):
 
 
 def test_a_track_that_repeats_itself_leaves_room_for_its_rivals():
-    """The fifth best track tells what chance gives: it must be among the stretches."""
+    """The rivals tell what chance gives: they must be among the stretches."""
     rng = np.random.default_rng(8)
     centres = unit(rng, 32, 128)
     loop = unit(rng, 6, 128)

@@ -9,6 +9,8 @@ import pytest
 from cli_runner import Cli
 from training_recordings import views
 
+from afp.cli.train import _validation_lines
+
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'afp[train]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'afp[train]'")
 pytest.importorskip("onnx", reason="pip install 'afp[train]'")
@@ -336,6 +338,14 @@ def test_the_cells_of_an_export_are_those_of_its_music(parts, tmp_path):
     assert np.median(nearest) > np.median(vectors @ vectors.mean(axis=0))
     export(Checkpoint.load(tmp_path / LAST), tmp_path / "model.onnx")
     assert len(Embedder((tmp_path / "model.onnx").read_bytes(), "model.onnx").centres()) == 0
+
+
+def test_a_validation_is_told_a_line_each_condition():
+    scores = {"clean 1s track": 1.0, "clean 1s near": 0.5, "noise 0 dB 1s track": 0.25}
+    assert _validation_lines(1500, scores | {"noise 0 dB 1s near": 0.0})[2:] == [
+        "  clean       100.0  50.0",
+        "  noise 0 dB   25.0   0.0",
+    ]
 
 
 def test_the_command_trains_and_goes_on(recordings, tmp_path):

@@ -62,8 +62,10 @@ SNAP_SECONDS = 0.75
 # the query; what is scored by tones and glides alone, as they are like any other tone: a power of
 # the likeness to them that is near 1 for nothing else. The excess counts in units of the geometric
 # mean of that and the deviation: the higher the rivals, the wider they scatter.
-# Up to four tracks may hold the same music, or be heard at once: one that exceeds the next by so
-# much is no rival.
+# Up to four tracks may hold the same music, or be heard at once: all down to the last that exceeds
+# the next by so much are no rivals. So are outliers counted from the least of them on, lest one
+# masks another (B. Rosner, "Percentage points for a generalized ESD many-outlier procedure",
+# Technometrics 1983). At 4 to 6 the same clips are named; at less, rivals are taken for outliers.
 MOST_PRESENT, LEAST_EXCESS = 4, 5.0
 RIVAL_DEVIATIONS, RIVAL_DECAY = 23.2, 0.214  # for one embedding, and with their number
 PLAIN_POWER = 5
@@ -190,8 +192,9 @@ class Backend:
     ) -> list[Match]:
         """Judge places that others have named; see `afp.backends.Verifier`.
 
-        The score there, at the speed of the place, is held against what that of `match` is held
-        against; the match is described as `match` does, at speed 1.
+        The score there, at the speed of the place, is held against what that of `match` would be
+        if as many tracks as may be were present, since the place was named without a look at the
+        rivals; the match is described as `match` does, at speed 1.
         """
         if not _is_heard(query):
             return [nowhere(place, index, 0.0, self.name) for place in places]
@@ -313,7 +316,7 @@ class _Null:
     deviation : float
         Of scores by chance.
     level : float
-        What the best track that is not present has.
+        What the best track that is not present has, or would have in a large store.
     level_of_most : float
         The same if as many are present as may be.
     """
@@ -335,27 +338,27 @@ class _Null:
         )
         best = np.zeros(MOST_PRESENT + 1)
         best[:n] = found.scores[by_score[: len(best)]]
-        levels = np.maximum(best[1:], least).tolist()
-        excesses = [_excess(*each, deviation) for each in zip(best[:-1], levels, strict=True)]
-        present = [i for i, excess in enumerate(excesses) if excess > LEAST_EXCESS]
-        return cls(deviation, levels[max(present, default=0)], levels[-1])
+        levels = np.maximum(best[1:], least)
+        present = np.flatnonzero(_excess(best[:-1], levels, deviation) > LEAST_EXCESS)
+        level = levels[present[-1] if len(present) else 0]
+        return cls(deviation, float(level), float(levels[-1]))
 
     def excess(self, score: float) -> float:
-        """Return by how much the best score exceeds what it is held against."""
-        return _excess(score, self.level, self.deviation)
+        """Return by how much a score exceeds what it is held against."""
+        return float(_excess(score, self.level, self.deviation))
 
     def p_false(self, score: float) -> float:
-        """Return how probable it is that the best score of a query of nothing is so high."""
+        """Return how probable it is that a query of nothing has a best score as high."""
         return NULL.p_false(self.excess(score), store_hours=0.0)
 
     def p_false_at(self, score: float) -> float:
         """Return how probable it is at one place that another backend has named."""
-        excess = _excess(score, self.level_of_most, self.deviation)
+        excess = float(_excess(score, self.level_of_most, self.deviation))
         return PLACE_NULL.p_false(excess, store_hours=0.0)
 
 
-def _excess(score: float, level: float, deviation: float) -> float:
-    return (score - level) / math.sqrt(deviation * (level + deviation))
+def _excess(score: F64 | float, level: F64 | float, deviation: float) -> Any:
+    return (score - level) / np.sqrt(deviation * (level + deviation))
 
 
 def less_common(vectors: F32) -> F32:

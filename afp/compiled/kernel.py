@@ -251,7 +251,8 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Kernel]:
     """Compile a function on plain arrays and scalars, at its first call.
 
     The function allocates nothing: what it computes goes into arrays that the caller passes, or
-    into one number that it returns. It may use ``math``, NumPy's scalars and other kernels.
+    into one number that it returns. It may use ``math``, NumPy's scalars,
+    `prefetch` and other kernels.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ DATA, DIMENSIONS = OBJECT_HEAD, OBJECT_HEAD + 16  # char *data; int nd; npy_intp
 def environment() -> bytes:
     """Return everything but the kernel itself that its machine code depends on."""
     numba = find_spec("numba")  # looks it up, does not import it
-    versions = [Path(__file__)]
+    versions = [Path(__file__), Path(__file__).with_name("prefetch.py")]
     if numba is not None and numba.origin is not None:
         versions.append(Path(numba.origin).with_name("_version.py"))
     parts = [
