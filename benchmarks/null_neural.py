@@ -126,7 +126,7 @@ def print_rivals(clips: Sequence[Laid]) -> None:
         count, squares = clip.powers[neural.MOST_PRESENT :].T
         each = squares[count > 0] / count[count > 0]
         deviations.append(math.sqrt(float(np.quantile(each, neural.DEVIATION_QUANTILE))))
-        rivals.append(float(clip.scores[neural.MOST_PRESENT]))
+        rivals.append(float(clip.scores[neural.RIVAL - 1]))
     n_heard = np.log([clip.n_heard for clip in clips])
     decay, level = np.polyfit(n_heard, np.log(np.array(rivals) / np.array(deviations)), 1)
     print(f"USUAL_DEVIATION: {np.median(deviations):.4f} at the median, in use ", end="")

@@ -64,6 +64,23 @@ def test_a_small_store_is_sure_of_what_it_holds(shelf, tmp_path, n):
         assert all(match.p_false > 1e-3 for match in absent)
 
 
+@pytest.mark.parametrize("n_others", [0, 1, 4])
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_a_small_store_may_hold_a_recording_several_times(shelf, tmp_path, n, n_others):
+    rate = shelf.backend.sample_rate
+    with shelf.store(tmp_path / "store") as store:
+        shelf.add(store, range(1, 1 + n_others))
+        song = shelf.songs[0]
+        for i in range(n):
+            hiss = noise(len(song) / rate, i, rate, level=0.02 * song.std())[: len(song)]
+            store.add([shelf.new_track(3000 + i, song + hiss)])
+    for seconds in (3.0, 10.0):
+        clip = shelf.clip(0, 7.2, 7.2 + seconds)
+        found = shelf.query(clip, limit=n, folder=tmp_path / "store")
+        sure = {match.track.path for match in found if match.p_false < 1e-3}
+        assert sure == {f"/music/{3000 + i}" for i in range(n)}
+
+
 def null_of(*best):
     """Return what scores are held against where these are the best among many by chance."""
     chance = np.random.default_rng(0).exponential(0.004, 300)

@@ -49,11 +49,13 @@ def test_json_has_one_object_for_every_query(indexed, clips, music):
     assert [result["query"] for result in results] == paths
     assert [len(result["matches"]) for result in results] == [1, 0, 0, 0, 0, 1]
     assert [bool(result["error"]) for result in results] == [False, False, True, True, False, False]
+    assert [result["heard"] for result in results] == [True, True, False, False, False, True]
+    assert not any(result["partial"] for result in results)
     assert "missing.wav: No such file" in results[3]["error"]
     assert results[2]["seconds"] is results[3]["seconds"] is None
     assert err.count("afp: warning") == 2
     first = results[0]
-    assert set(first) == {"query", "seconds", "backend", "error", "matches"}
+    assert set(first) == {"query", "seconds", "backend", "error", "partial", "heard", "matches"}
     assert first["seconds"] == pytest.approx(6.0)
     match = first["matches"][0]
     for name, n_decimals in {"query_end": 4, "score": 3, "speed": 5, "pitch": 5}.items():
@@ -143,8 +145,8 @@ def test_audio_from_standard_input(indexed, clips, music):
     assert indexed("query", "-", stdin=silence, status=1)[1] == (
         "standard input: no match: too short, or too quiet, for shazam\n"
     )
-    _, err = indexed("query", "-", stdin=silence[:60_000], status=1)
-    assert err.startswith("afp: warning: standard input: only in part")
+    out, err = indexed("query", "-", "--json", stdin=silence[:60_000], status=1)
+    assert err == f"afp: warning: standard input: only in part: {json.loads(out)['partial']}\n"
     indexed("query", "-", "-", status=2)
 
 

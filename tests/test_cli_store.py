@@ -202,7 +202,7 @@ def test_doctor_misses_the_model_of_a_store(cli, music, tmp_path):
     model.rename(tmp_path / "moved.onnx")
     out, _ = cli("doctor", status=1)
     assert f"broken  store: backend 'neural': the model {model} cannot be read" in out
-    assert "put the model back there" in out
+    assert "put the model with the weights " in out
 
 
 def test_a_stream_made_with_a_model_says_how_it_is_taken(cli, music, tmp_path):

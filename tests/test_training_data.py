@@ -274,6 +274,7 @@ def unit(rows):
         (["steps=1.5"], "steps=1.5 is not what is wanted"),
         (["steps"], "steps: not KEY=VALUE"),
         (["steps=0"], "steps=0 trains nothing"),
+        (["pairs=1"], "pairs=1 trains nothing"),
         (["snr_db=[1,2,3]"], r"snr_db=\[1, 2, 3\] is not what is wanted"),
         (["loss=l2"], "there is no loss 'l2'"),
         (["noise_share=2"], "noise_share=2.0 is no share"),

@@ -62,11 +62,12 @@ SNAP_SECONDS = 0.75
 # the query; what is scored by tones and glides alone, as they are like any other tone: a power of
 # the likeness to them that is near 1 for nothing else. The excess counts in units of the geometric
 # mean of that and the deviation: the higher the rivals, the wider they scatter.
-# Up to four tracks may hold the same music, or be heard at once: all down to the last that exceeds
+# Up to eight tracks may hold the same music, or be heard at once: all down to the last that exceeds
 # the next by so much are no rivals. So are outliers counted from the least of them on, lest one
 # masks another (B. Rosner, "Percentage points for a generalized ESD many-outlier procedure",
 # Technometrics 1983). At 4 to 6 the same clips are named; at less, rivals are taken for outliers.
-MOST_PRESENT, LEAST_EXCESS = 4, 5.0
+MOST_PRESENT, LEAST_EXCESS = 8, 5.0
+RIVAL = 5  # of a place that another backend has named, without a look at its rivals
 RIVAL_DEVIATIONS, RIVAL_DECAY = 23.2, 0.214  # for one embedding, and with their number
 PLAIN_POWER = 5
 
@@ -192,9 +193,8 @@ class Backend:
     ) -> list[Match]:
         """Judge places that others have named; see `afp.backends.Verifier`.
 
-        The score there, at the speed of the place, is held against what that of `match` would be
-        if as many tracks as may be were present, since the place was named without a look at the
-        rivals; the match is described as `match` does, at speed 1.
+        The score there, at the speed of the place, is held against the fifth best track, or what
+        that is in a large store; the match is described as `match` does, at speed 1.
         """
         if not _is_heard(query):
             return [nowhere(place, index, 0.0, self.name) for place in places]
@@ -317,19 +317,18 @@ class _Null:
         Of scores by chance.
     level : float
         What the best track that is not present has, or would have in a large store.
-    level_of_most : float
-        The same if as many are present as may be.
+    place_level : float
+        What the `RIVAL` has, or would have in a large store.
     """
 
     deviation: float
     level: float
-    level_of_most: float
+    place_level: float
 
     @classmethod
     def of(cls, found: Alignments, plainness: float, n_heard: int) -> "_Null":
-        n = len(found.scores)
         by_score = np.argsort(-found.scores, kind="stable")
-        count, squares = found.powers[by_score[min(MOST_PRESENT, max(n // 4, 1)) :]].T
+        count, squares = found.powers[by_score[MOST_PRESENT:]].T
         usual = np.full(USUAL_TRACKS, USUAL_DEVIATION**2)
         powers = np.concatenate([squares[count > 0] / count[count > 0], usual])
         deviation = math.sqrt(float(np.quantile(powers, DEVIATION_QUANTILE)))
@@ -337,11 +336,11 @@ class _Null:
             RIVAL_DEVIATIONS * deviation * n_heard**-RIVAL_DECAY, max(plainness, 0.0) ** PLAIN_POWER
         )
         best = np.zeros(MOST_PRESENT + 1)
-        best[:n] = found.scores[by_score[: len(best)]]
+        best[: len(by_score)] = found.scores[by_score[: len(best)]]
         levels = np.maximum(best[1:], least)
         present = np.flatnonzero(_excess(best[:-1], levels, deviation) > LEAST_EXCESS)
         level = levels[present[-1] if len(present) else 0]
-        return cls(deviation, float(level), float(levels[-1]))
+        return cls(deviation, float(level), float(levels[RIVAL - 2]))
 
     def excess(self, score: float) -> float:
         """Return by how much a score exceeds what it is held against."""
@@ -353,7 +352,7 @@ class _Null:
 
     def p_false_at(self, score: float) -> float:
         """Return how probable it is at one place that another backend has named."""
-        excess = float(_excess(score, self.level_of_most, self.deviation))
+        excess = float(_excess(score, self.place_level, self.deviation))
         return PLACE_NULL.p_false(excess, store_hours=0.0)
 
 
@@ -387,8 +386,8 @@ def _read(model: str, weights: str) -> tuple[bytes, str]:
         if weights:
             raise StoreError(
                 what,
-                hint=f"the index needs the weights {weights}: put the model back there, or use "
-                "another backend of the store (-b)",
+                hint=f"put the model with the weights {weights} there, which the index was made "
+                "with, or use another backend of the store (-b)",
             ) from None
         hint = "name a model.onnx that `afp train` has written" if model else "reinstall afp"
         raise UsageError(what, hint=hint) from None

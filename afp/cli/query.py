@@ -125,6 +125,8 @@ def _as_json(result: "QueryResult") -> terminal.JsonObject:
         "seconds": None if result.seconds is None else _rounded(result.seconds, 4),
         "backend": result.backend,
         "error": result.error,
+        "partial": result.partial,
+        "heard": result.is_heard and result.error is None,
         "matches": [
             {
                 "rank": rank,

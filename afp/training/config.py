@@ -152,7 +152,7 @@ class Config:
         self._require_numbers_in_range()
 
     def _require_numbers_in_range(self) -> None:
-        for name in ("steps", "pairs", "per_track", "dimensions"):
+        for name in ("steps", "per_track", "dimensions"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} trains nothing", hint="1 or more")
         for field in dataclasses.fields(self):
@@ -166,6 +166,8 @@ class Config:
             self._require(name, 0, np.inf, "is negative", "0 or more")
         for name in ("temperature", "gradient_norm", "key_factor"):
             self._require(name, 1e-9, np.inf, "is too small", "more than 0")
+        if self.pairs < 2:  # nothing to tell a pair from
+            raise UsageError(f"pairs={self.pairs} trains nothing", hint="2 or more")
         self._require("average_decay", 0, 1 - 1e-9, "is no share of the past", "0 to less than 1")
 
     def _require(self, name: str, low: float, high: float, problem: str, hint: str) -> None:

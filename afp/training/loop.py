@@ -144,7 +144,7 @@ class Run:
         if self.step:
             raise UsageError(
                 f"{self.out / LAST} is a run that has begun already",
-                hint="leave --from out to go on with it, or choose another --out",
+                hint="leave out --from to go on with it, or choose another --out",
             )
         return exported(self.net, path)
 
