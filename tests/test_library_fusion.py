@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from afp.backends import Verifier
 from afp.fingerprint import Fingerprint, Match, Track
-from afp.library.fusion import ALONE, CONFIRMED, FUSED, MOST_PLACES, Fusion
+from afp.library.fusion import ALONE, CERTAIN, CONFIRMED, FUSED, MOST_PLACES, Fusion
 from afp.matching.significance import p_of
 
 SECONDS = 5.0
@@ -102,6 +102,19 @@ def test_the_finest_part_that_recognises_the_place_tells_it(by):
     assert (found.track_start, found.speed) == ((10.1, 1.02) if by == "fine" else (10.02, 1.01))
     unsure = pair(1e-3, 1.5 * CONFIRMED, by=by, **own)
     assert unsure.track_start == own["at"]
+
+
+@pytest.mark.parametrize(
+    ("said", "stretch", "in_track"),
+    [(10 * CERTAIN, (2.0, 4.0), (12.02, 14.02)), (0.1 * CERTAIN, (0.0, 5.0), (10.02, 15.02))],
+)
+def test_how_far_a_match_reaches_is_told_by_a_part_that_is_certain(said, stretch, in_track):
+    coarse, fine = Part("coarse", 0.5), Part("fine", 0.03)
+    coarse.named = [Match(track(1), 2.0, 4.0, 12.0, 14.0, 1.0, 1e-5)]
+    fine.said = {1: match(1, said, at=10.02)}
+    found = fused(coarse, fine)[0]
+    assert (found.query_start, found.query_end) == stretch
+    assert (found.track_start, found.track_end) == pytest.approx(in_track)
 
 
 def test_details_tell_what_each_part_thought():

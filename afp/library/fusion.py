@@ -24,6 +24,10 @@ ALONE = 0.1
 CONFIRMED = 0.1
 """Chance from which on a part is not believed to have recognised the query at a place."""
 
+CERTAIN = 1e-6
+"""Chance from which on a part that verifies does not tell how far a match reaches: what little it
+recognises may lie anywhere on its line."""
+
 
 class Fusion:
     """The parts of a store that verify one another's places.
@@ -170,13 +174,30 @@ class NamedPlace:
         }
         finest = min((self.proposer, *believed), key=lambda part: part.hop_seconds)
         said = {self.proposer: self.match, **self.verdicts}
+        match = said[finest]
         return replace(
-            believed.get(finest, self.match),
+            match if match.p_false <= CERTAIN else _within(match, self.match),
             score=-math.log10(max(expected, 1e-300)),
             p_false=p_of(expected),
             backend=FUSED,
             details={part.name: match.p_false for part, match in said.items()},
         )
+
+
+def _within(match: Match, other: Match) -> Match:
+    """Cut a match to the stretch of the query that another has, if they share any."""
+    start = max(match.query_start, other.query_start)
+    end = min(match.query_end, other.query_end)
+    if start >= end:
+        return match
+    offset = match.track_start - match.speed * match.query_start
+    return replace(
+        match,
+        query_start=start,
+        query_end=end,
+        track_start=offset + match.speed * start,
+        track_end=offset + match.speed * end,
+    )
 
 
 def _place(match: Match) -> Place:
