@@ -235,7 +235,7 @@ def test_the_level_does_not_matter(backend, gain, share):
     samples = piece(backend, 4) + noise(20, 4, backend.sample_rate, level=0.003)
     plain = backend.extract(samples)
     other = backend.extract(np.float32(gain) * samples)
-    assert likeness(plain, other) >= share
+    assert likeness(plain, other) >= share - 1e-6  # of float32
 
 
 def test_chunks_join_to_what_one_go_gives(backend, monkeypatch):

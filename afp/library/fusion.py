@@ -21,6 +21,10 @@ MOST_EXPECTED = 12.0
 ALONE = 0.1
 """Share of the false answers allowed that is kept for what one part finds alone."""
 
+MISLED_ALIKE = 2.0
+"""How much more often than by chance parts agree on what is not there: music that shares a sample
+or a sequence with the query resembles it for all."""
+
 CONFIRMED = 0.1
 """Chance from which on a part is not believed to have recognised the query at a place."""
 
@@ -166,6 +170,8 @@ class NamedPlace:
         """Return the match of all together, by itself one of as many as there are parts."""
         chances = [verdict.p_false for verdict in self.verdicts.values()]
         joint = expected_by_chance(self.expected, chances, most=MOST_PLACES)
+        if chances:
+            joint *= MISLED_ALIKE
         expected = n_parts * min(joint / (1 - ALONE), self.expected / ALONE)
         believed = {
             verifier: verdict
