@@ -39,8 +39,9 @@ class Fusion:
     A part names its best places, each with the number of places that would rank as high in a query
     of nothing in the store; every other part tells the chance that a place named without it would
     look as good to it. What is fused is the product; `expected_by_chance` says how often chance
-    makes one as small. Each part in turn names the places, and one that a single part has seen
-    keeps a share of the chance that it has there alone (both by Bonferroni).
+    makes one as small, and music that is alike does more often. Each part in turn names the places,
+    and one that a single part has seen keeps a share of the chance that it has there alone (both by
+    Bonferroni).
 
     Parameters
     ----------
