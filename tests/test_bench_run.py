@@ -19,7 +19,7 @@ from afp.audio import ContentHash, decode
 from afp.bench.grid import Grid
 from afp.bench.rows import PRESENT
 from afp.bench.run import run
-from afp.bench.task import Remark, Stage
+from afp.bench.task import Remark, Stage, Task
 from afp.distort import parse, read
 from afp.errors import InputError, StoreError, UsageError
 from afp.library import Interruption, index
@@ -172,6 +172,17 @@ def test_the_rows_follow_from_the_grid(grid, undisturbed, n_workers):
     _, outcome = undisturbed
     again = run(grid, n_workers=n_workers)
     assert repeatable(again.rows) == repeatable(outcome.rows)
+
+
+def test_the_order_in_which_work_is_done_does_not_matter(grid, monkeypatch):
+    some = replace(grid, absent=0.6)
+    before = run(some, n_workers=1).rows
+    worked = Task.worked
+    monkeypatch.setattr(
+        Task, "worked", lambda self, pool, jobs: reversed(list(worked(self, pool, jobs)))
+    )
+    after = run(some, n_workers=1).rows
+    assert sorted(map(str, repeatable(after))) == sorted(map(str, repeatable(before)))
 
 
 def test_another_seed_draws_others(grid, undisturbed):

@@ -210,7 +210,7 @@ class _Preparation:
         order = self._task.grid.generator("absent").permutation(len(others)).tolist()
         found: list[Source] = []
         done = 0
-        while len(long := long_enough(found, self._task.grid)) < n_excerpts and done < len(order):
+        while len(long_enough(found, self._task.grid)) < n_excerpts and done < len(order):
             jobs = [Measure(str(others[i])) for i in order[done : done + n_excerpts]]
             for _, result in self._task.worked(pool, jobs):
                 done += 1
@@ -224,8 +224,8 @@ class _Preparation:
                 "every track that could be kept out is in the store too",
                 hint="more music, or --absent 0",
             )
-        found.sort(key=lambda source: source.path)
-        return long or self._long_enough(found, "absent")
+        found.sort(key=lambda source: source.path)  # they come in the order in which they are done
+        return long_enough(found, self._task.grid) or self._long_enough(found, "absent")
 
     def _excerpts(
         self,
