@@ -312,7 +312,7 @@ class Library:
             stored = {track.path for track in tracks}
             assert len(stored) == len(tracks)
             assert self.reported <= stored <= set(self.files)
-            assert {track.backends for track in tracks} <= {BACKENDS}
+            assert {track.backends for track in tracks} <= {tuple(sorted(BACKENDS))}
             for name in BACKENDS if tracks else ():
                 with Searcher(store, name) as searcher:
                     for path in sorted(stored - known):

@@ -48,11 +48,11 @@ MOST_EXACT = 1_000_000
 # One in so many segments of a query is looked up: they are as good together as all of them, and
 # more cells for each find more.
 LOOKUP_STEP = 3
-PROBES, LEAST_PROBES = 128, 4  # cells for all that are looked up, and for each at least
+PROBES, LEAST_PROBES = 192, 4  # cells for all that are looked up, and for each at least
 MAX_HITS = 2_000_000
 CANDIDATES = 300  # the rivals too must be found among them
 OFFSET_WIDTH = 2  # steps
-CHANCE_TRACKS, CHANCE_FRAMES = 100, 80  # what tells how alike the query is to anything
+CHANCE_TRACKS, CHANCE_FRAMES = 200, 40  # what tells how alike the query is to anything
 
 INSIDE = 0.5  # of the typical similarity: what a segment in the matching stretch has
 SNAP_SECONDS = 0.75
