@@ -411,7 +411,7 @@ def test_a_file_that_goes_away(tmp_path, before):
 def start(songs, out):
     arguments = [str(songs), "--distort", "clean", "--distort", "white:snr=0", "--seconds", "1,2"]
     return subprocess.Popen(
-        [*AFP, "bench", *arguments, "--queries", "8", "-j", "2", "--out", out],
+        [*AFP, "bench", *arguments, "--queries", "24", "-j", "2", "--out", out],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
