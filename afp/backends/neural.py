@@ -82,7 +82,8 @@ USUAL_DEVIATION, USUAL_TRACKS = 0.0016, 3
 # The rival rises with the best as the store grows.
 NULL = NullModel(score=-1.0, decay=0.58, hours=math.inf)
 
-# Of one place that another backend has named; fitted by benchmarks/null_fusion.py.
+# Of one place that another backend has named; benchmarks/null_fusion.py fits it, and this is on the
+# strict side of that.
 PLACE_NULL = NullModel(score=-4.3, decay=0.9, hours=math.inf)
 
 

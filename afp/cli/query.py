@@ -126,7 +126,7 @@ def _as_json(result: "QueryResult") -> terminal.JsonObject:
         "backend": result.backend,
         "error": result.error,
         "partial": result.partial,
-        "heard": result.is_heard and result.error is None,
+        "heard": result.is_heard,
         "matches": [
             {
                 "rank": rank,

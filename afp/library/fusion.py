@@ -9,6 +9,7 @@ from afp.backends import Parameter, Place, Verifier
 from afp.fingerprint import F32, Fingerprint, Match
 from afp.index import IndexReader
 from afp.matching.significance import expected_by_chance, expected_of, p_of
+from afp.matching.timeline import track_time
 
 FUSED = "fused"
 
@@ -197,16 +198,14 @@ def _within(match: Match, other: Match) -> Match:
     end = min(match.query_end, other.query_end)
     if start >= end:
         return match
-    offset = match.track_start - match.speed * match.query_start
     return replace(
         match,
         query_start=start,
         query_end=end,
-        track_start=offset + match.speed * start,
-        track_end=offset + match.speed * end,
+        track_start=track_time(match, start),
+        track_end=track_time(match, end),
     )
 
 
 def _place(match: Match) -> Place:
-    offset = match.track_start - match.speed * match.query_start
-    return Place(match.track.id, offset, match.speed)
+    return Place(match.track.id, track_time(match, 0.0), match.speed)

@@ -66,7 +66,7 @@ class QueryResult:
     error: str | None = None
     matches: list[Match] = field(default_factory=list)
     partial: str | None = None
-    is_heard: bool = True
+    is_heard: bool = False
 
 
 class Searcher:

@@ -122,10 +122,11 @@ def _continues(earlier: Match, later: Match, gap_seconds: float, tolerance_secon
     if later.query_start - earlier.query_end > gap_seconds:
         return False
     meeting = 0.5 * (later.query_start + min(earlier.query_end, later.query_end))
-    return abs(_track_time(earlier, meeting) - _track_time(later, meeting)) <= tolerance_seconds
+    return abs(track_time(earlier, meeting) - track_time(later, meeting)) <= tolerance_seconds
 
 
-def _track_time(match: Match, query_time: float) -> float:
+def track_time(match: Match, query_time: float) -> float:
+    """Return the time in the track, in seconds, that a match puts beside one of the query."""
     return match.track_start + match.speed * (query_time - match.query_start)
 
 

@@ -153,8 +153,9 @@ class Config:
 
     def _require_numbers_in_range(self) -> None:
         for name in ("steps", "per_track", "dimensions"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)} trains nothing", hint="1 or more")
+            self._require(name, 1, np.inf, "trains nothing", "1 or more")
+        # One pair alone has nothing to be told from.
+        self._require("pairs", 2, np.inf, "trains nothing", "2 or more")
         for field in dataclasses.fields(self):
             if field.type is not str:
                 _require_finite(field.name, getattr(self, field.name))
@@ -166,8 +167,6 @@ class Config:
             self._require(name, 0, np.inf, "is negative", "0 or more")
         for name in ("temperature", "gradient_norm", "key_factor"):
             self._require(name, 1e-9, np.inf, "is too small", "more than 0")
-        if self.pairs < 2:  # nothing to tell a pair from
-            raise UsageError(f"pairs={self.pairs} trains nothing", hint="2 or more")
         self._require("average_decay", 0, 1 - 1e-9, "is no share of the past", "0 to less than 1")
 
     def _require(self, name: str, low: float, high: float, problem: str, hint: str) -> None:
